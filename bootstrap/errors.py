@@ -1,0 +1,94 @@
+"""Every error this project raises on purpose.
+
+FirstlightError             base; the CLI prints its text without a traceback, exit 1
+├── ConfigError             the configuration is wrong; carries every Problem; exit 2
+├── UnknownChoice           a value names no file in the room it should come from; exit 2
+├── UsageError              the command line asks for something impossible; exit 2
+├── RenderError             a template or builder failed: our bug; exit 70
+├── StateError              the store could not do it
+│   └── Conflict            someone else wrote first; read again and retry
+├── PreflightError          this computer lacks something; the text says what to install or change
+├── ImageError              an image could not be built or found
+├── LabError                the virtual rack could not be built or reached
+└── ServeError              a part of the appliance did not start or died
+"""
+
+from dataclasses import dataclass
+
+
+class FirstlightError(Exception):
+    """Base of all errors with a text for people: what is wrong, and what to do about it."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with the configuration, and where.
+
+    `line` and `column` count from 1; `path` is the dotted key (`machines.2.mac`); `message` holds the value
+    found and what to write instead.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return one line in the form compilers use, so that editors can jump to it."""
+        subject = f"{self.path}: " if self.path else ""
+        return f"{self.file}:{self.line}:{self.column}: {subject}{self.message}"
+
+
+class ConfigError(FirstlightError):
+    """The configuration is wrong; `problems` holds all of it, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UnknownChoice(FirstlightError):  # noqa: N818  # reads as a sentence where it is raised
+    """A value names no file in the room it should come from."""
+
+    exit_code = 2
+
+
+class UsageError(FirstlightError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class RenderError(FirstlightError):
+    """A template or a builder failed; the input was already checked, so the bug is ours."""
+
+    exit_code = 70
+
+
+class StateError(FirstlightError):
+    """The store could not do what was asked."""
+
+
+class Conflict(StateError):  # noqa: N818  # reads as a sentence where it is raised
+    """Someone else wrote first: read again and decide again."""
+
+
+class PreflightError(FirstlightError):
+    """This computer lacks something that the command needs."""
+
+
+class ImageError(FirstlightError):
+    """An operating system image could not be built, or is not there."""
+
+
+class LabError(FirstlightError):
+    """The virtual rack could not be built, reached or taken down."""
+
+
+class ServeError(FirstlightError):
+    """A part of the appliance did not start, or died and could not be restarted."""
