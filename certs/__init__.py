@@ -1,0 +1,1 @@
+"""MAKES KEYS AND CERTIFICATES; knows nothing of machines, SSH or HTTP."""
