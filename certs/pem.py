@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.errors import DamagedFile, WrongPassphrase
+from certs.sealing import sealed
 from certs.secret import Secret
 
 Key = ec.EllipticCurvePrivateKey
@@ -28,11 +29,10 @@ def is_encrypted(pem: Secret) -> bool:
 
 def key_pem(key: Key, passphrase: Secret | None = None) -> Secret:
     """Return the key as PKCS#8 (RFC 5958), encrypted if a passphrase is given."""
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(passphrase.reveal())
-    encoding, shape = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return Secret(key.private_bytes(encoding, shape, encryption))
+    shape, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    if passphrase is None:
+        return Secret(key.private_bytes(serialization.Encoding.PEM, shape, plain))
+    return sealed(Secret(key.private_bytes(serialization.Encoding.DER, shape, plain)), passphrase)
 
 
 def key_from(pem: Secret, passphrase: Secret | None, *, where: str) -> Key:
