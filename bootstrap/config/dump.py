@@ -1,0 +1,20 @@
+"""A cluster as canonical JSON, and back: what the appliance's processes read."""
+
+import json
+
+from bootstrap.model import Cluster
+
+
+def dump(cluster: Cluster) -> bytes:
+    """Return `cluster` as JSON with sorted keys and every default: the same input, the same bytes."""
+    values = cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_dump(data: bytes) -> Cluster:
+    """Return the cluster that `dump` wrote.
+
+    Raises:
+        ValueError: `data` is no such dump.
+    """
+    return Cluster.model_validate(json.loads(data), by_alias=True, by_name=False)

@@ -1,0 +1,63 @@
+"""From files to a cluster: read, lay over each other, validate, check across fields."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bootstrap.config import cross, problems
+from bootstrap.config.compose import problem, raise_if_any, read
+from bootstrap.config.layering import merge
+from bootstrap.config.tree import Table, Tree, plain
+from bootstrap.errors import ConfigError, Problem
+from bootstrap.model import Cluster
+
+
+def load(paths: Sequence[Path]) -> Cluster:
+    """Return the cluster that the files describe, each laid over those before it.
+
+    Raises:
+        ConfigError: something is wrong; it carries every problem of every file.
+    """
+    tree, wrong = layered(paths)
+    if tree is None:
+        raise ConfigError(wrong)
+    cluster, found = _validated(tree)
+    raise_if_any((*wrong, *found))
+    if cluster is None:
+        raise ConfigError(wrong)
+    return cluster
+
+
+def layered(paths: Sequence[Path]) -> tuple[Tree | None, tuple[Problem, ...]]:
+    """Return the tree of all files together (None if one is unreadable) and what is wrong with them as YAML."""
+    wrong: list[Problem] = []
+    trees: list[Table] = []
+    for path in paths:
+        tree, found = read(path)
+        wrong += found
+        if isinstance(tree, Table):
+            trees.append(tree)
+        elif not found or tree is not None:
+            wrong.append(_no_mapping(path, tree))
+    if not trees or len(trees) < len(paths):
+        return None, tuple(wrong)
+    merged: Tree = trees[0]
+    for tree in trees[1:]:
+        merged = merge(merged, tree)
+    return merged, tuple(wrong)
+
+
+def _no_mapping(path: Path, tree: Tree | None) -> Problem:
+    what = "is empty" if tree is None or plain(tree) is None else "holds no mapping at the top"
+    place = tree.position if tree else None
+    line, column = (place.line, place.column) if place else (1, 1)
+    return problem(str(path), line, column, f"{what}; start from configs/example.yaml")
+
+
+def _validated(tree: Tree) -> tuple[Cluster | None, list[Problem]]:
+    across = cross.check(tree)
+    try:
+        return Cluster.model_validate(plain(tree), by_alias=True, by_name=False), across
+    except ValidationError as error:
+        return None, [*problems.from_validation(error, tree), *across]

@@ -1,0 +1,166 @@
+"""Turns what pydantic found wrong into lines of ours: place, value found, what to write."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from bootstrap.config.suggest import choice
+from bootstrap.config.tree import Path, Position, Scalar, Sequence, Table, Tree, find, key_position, nearest
+from bootstrap.errors import Problem
+from bootstrap.model import Cluster
+from bootstrap.model.base import Model, shown
+
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+def from_validation(error: ValidationError, tree: Tree) -> list[Problem]:
+    """Return the problems in `error`, at their places in `tree`."""
+    found = error.errors(include_url=False)
+    return [_problem(tree, details) for details in found]
+
+
+def at(position: Position, path: Path, message: str) -> Problem:
+    """Return the problem with the value at `path`, which stands at `position`."""
+    return Problem(
+        file=position.file,
+        line=position.line,
+        column=position.column,
+        path=".".join(map(str, path)),
+        message=message,
+    )
+
+
+def _problem(tree: Tree, details: Any) -> Problem:
+    kind, path = details["type"], _untagged(tree, details["loc"])
+    if kind == "extra_forbidden":
+        return at(key_position(tree, path), path, _unknown_key(details["loc"]))
+    if path and path[-1] == "[key]":
+        return at(key_position(tree, path[:-1]), path[:-1], _message(None, details))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        path = (*path, str(details["ctx"]["discriminator"]).strip("'"))
+    node = nearest(tree, path)
+    if kind in ("missing", "union_tag_not_found"):
+        return at(node.position, path, _missing(details["loc"], path))
+    return at(node.position, path, _message(find(tree, path), details))
+
+
+def _untagged(tree: Tree, loc: Path) -> Path:
+    """Return `loc` without the steps by which pydantic names the chosen one of several models."""
+    path: Path = ()
+    for step in loc:
+        parent = find(tree, path)
+        driver = parent.entries.get("driver") if isinstance(parent, Table) else None
+        if (
+            driver
+            and isinstance(driver.tree, Scalar)
+            and driver.tree.raw == step
+            and step not in _keys(parent)
+        ):
+            continue
+        path = (*path, step)
+    return path
+
+
+def _keys(tree: Tree | None) -> Mapping[str, object]:
+    return tree.entries if isinstance(tree, Table) else {}
+
+
+def models_in(annotation: Any) -> tuple[type[Model], ...]:
+    """Return the models that a value of the type `annotation` is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return (annotation,)
+    return tuple(model for part in get_args(annotation) for model in models_in(part))
+
+
+def fields_of(model: type[Model]) -> dict[str, FieldInfo]:
+    """Return the fields of `model` by the key that config.yaml has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def models_at(loc: Path) -> tuple[type[Model], ...]:
+    """Return the models of which one stands at `loc`."""
+    models: tuple[type[Model], ...] = (Cluster,)
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        fields = [fields_of(model)[step] for model in models if step in fields_of(model)]
+        tagged = tuple(model for model in models if step in _tags(model))
+        models = tuple(m for field in fields for m in models_in(field.annotation)) if fields else tagged
+    return models
+
+
+def _tags(model: type[Model]) -> tuple[str, ...]:
+    driver = model.model_fields.get("driver")
+    return get_args(driver.annotation) if driver else ()
+
+
+def _unknown_key(loc: Path) -> str:
+    known = [key for model in models_at(loc[:-1]) for key in fields_of(model)]
+    return f"is not a known key; {choice(str(loc[-1]), set(known))}"
+
+
+def _missing(loc: Path, path: Path) -> str:
+    if isinstance(path[-1], int):
+        return "is missing; the list needs one more item"
+    parents = models_at(loc[:-1] if loc == path else loc)
+    fields = [fields_of(model)[str(path[-1])] for model in parents if str(path[-1]) in fields_of(model)]
+    meaning = (fields[0].description or "").rstrip(".") if fields else ""
+    return f"is missing; add {path[-1]}: ({meaning})"
+
+
+def _message(node: Tree | None, details: Any) -> str:
+    found = _found(node, details["input"])
+    if isinstance(node, Scalar) and node.value is None:
+        return "is empty; write a value or remove the key"
+    words = _WORDS.get(details["type"])
+    return words(found, details.get("ctx", {})) if words else f"{found} does not fit here; see docs/config.md"
+
+
+def _found(node: Tree | None, value: object) -> str:
+    match node:
+        case Scalar(value=str()):
+            return shown(node.value)
+        case Scalar():
+            return node.raw
+        case Sequence():
+            return "a list"
+        case Table():
+            return "a mapping"
+        case None:
+            return shown(value)
+
+
+def _not_one_of(found: str, expected: str) -> str:
+    options = _QUOTED.findall(expected)
+    advice = choice(found.strip("'\""), options)
+    listed = "" if advice.startswith("write") else f" one of {', '.join(options)};"
+    return f"{found} is not{listed or ' known here;'} {advice}"
+
+
+def _not_text(found: str, ctx: Mapping[str, Any]) -> str:
+    if found in ("a list", "a mapping"):
+        return f"is {found}; write a single text"
+    fix = str(ctx.get("fix", '"{raw}"')).replace("{raw}", found)
+    return f"{found} is a number or a boolean to YAML; write {fix}"
+
+
+_WORDS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
+    "value_error": lambda _, ctx: str(ctx["error"]),
+    "not_text": _not_text,
+    "string_type": _not_text,
+    "literal_error": lambda found, ctx: _not_one_of(found, ctx["expected"]),
+    "union_tag_invalid": lambda found, ctx: _not_one_of(found, ctx["expected_tags"]),
+    "int_type": lambda found, _: f"{found} is not a whole number; write digits without quotes such as 8",
+    "bool_type": lambda found, _: f"{found} is neither true nor false; write true or false",
+    "greater_than_equal": lambda found, ctx: f"{found} is too small; write at least {ctx['ge']}",
+    "less_than_equal": lambda found, ctx: f"{found} is too large; write at most {ctx['le']}",
+    "model_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
+    "mapping_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
+    "dict_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
+    "tuple_type": lambda found, _: f"{found} is not a list; write its items in brackets such as [a, b]",
+    "too_short": lambda _, ctx: f"has {ctx['actual_length']} items; write at least {ctx['min_length']}",
+    "too_long": lambda _, ctx: f"has {ctx['actual_length']} items; write at most {ctx['max_length']}",
+}

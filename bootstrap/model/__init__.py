@@ -1,0 +1,40 @@
+"""WHAT A CLUSTER IS: frozen values, no I/O; a field's docstring is its documentation."""
+
+from bootstrap.model.addons import AddonChoice
+from bootstrap.model.appliance import Appliance, Dhcp
+from bootstrap.model.cluster import Cluster
+from bootstrap.model.images import DebianImage, Images, Mirror
+from bootstrap.model.kubernetes import ControlPlane, Etcd, Host, Kubernetes, Metadata, Ssh
+from bootstrap.model.lab import Lab, LabDisk, LabMachine
+from bootstrap.model.machine import Machine, Power
+from bootstrap.model.pool import Disk, DiskSelect, Gpu, Match, Os, Pool, Taint
+from bootstrap.model.types import mac_from
+
+__all__ = [
+    "AddonChoice",
+    "Appliance",
+    "Cluster",
+    "ControlPlane",
+    "DebianImage",
+    "Dhcp",
+    "Disk",
+    "DiskSelect",
+    "Etcd",
+    "Gpu",
+    "Host",
+    "Images",
+    "Kubernetes",
+    "Lab",
+    "LabDisk",
+    "LabMachine",
+    "Machine",
+    "Match",
+    "Metadata",
+    "Mirror",
+    "Os",
+    "Pool",
+    "Power",
+    "Ssh",
+    "Taint",
+    "mac_from",
+]

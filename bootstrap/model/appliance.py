@@ -1,0 +1,95 @@
+"""The appliance: the computer that answers the machines' network boot."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bootstrap.model.addresses import Address, AddressInNetwork, AddressOrName, AddressPair, HttpsUrl, Url
+from bootstrap.model.amounts import Duration
+from bootstrap.model.base import Model
+from bootstrap.model.kubernetes import Port
+from bootstrap.model.types import Domain, FilePath, Interface, Sha256
+
+
+class Dhcp(Model):
+    """Who gives out addresses on the private network."""
+
+    mode: Literal["server", "proxy", "off"] = "server"
+    """server: we do. proxy: another server does, we only add the boot answer. off: nobody is answered."""
+    range: AddressPair | None = None
+    """First and last address for machines without a reservation (mode server)."""
+    lease_time: Duration = 3600
+    """How long a machine may keep an address."""
+
+
+class StateStore(Model):
+    """The etcd that keeps the appliance's state (store: etcd)."""
+
+    endpoints: tuple[HttpsUrl, ...] = Field(default=(), min_length=1)
+    """Its client URLs."""
+    ca_file: FilePath | None = None
+    """The CA certificate to check it with."""
+    cert_file: FilePath | None = None
+    """The client certificate to show."""
+    key_file: FilePath | None = None
+    """The file with the key of that certificate."""
+
+
+class Loader(Model):
+    """An iPXE binary to use instead of Debian's."""
+
+    path: FilePath | None = None
+    """A file on this computer."""
+    url: Url | None = None
+    """Or where to fetch it."""
+    sha256: Sha256
+    """Its SHA-256 sum; a file that differs is refused."""
+
+
+class Loaders(Model):
+    """Loaders by the firmware that asks for them."""
+
+    bios: Loader | None = None
+    """For BIOS machines (undionly.kpxe)."""
+    efi64: Loader | None = None
+    """For 64-bit UEFI machines (snponly.efi)."""
+    efi_arm64: Loader | None = None
+    """For 64-bit ARM UEFI machines."""
+
+
+class Pxe(Model):
+    """What a machine's firmware gets."""
+
+    loader: Loaders = Loaders()
+    """iPXE binaries to use instead of Debian's."""
+
+
+class Appliance(Model):
+    """The computer that answers the machines' network boot, as it stands on the private network."""
+
+    interface: Interface
+    """The network interface on the private network; the lab makes it."""
+    address: AddressInNetwork
+    """Our address there, with the prefix length of the network."""
+    gateway: Address | None = None
+    """The router that machines get; without it they have none."""
+    dns: tuple[Address, ...] = ()
+    """The name servers that machines get."""
+    ntp: tuple[AddressOrName, ...] = ()
+    """The time servers that machines get."""
+    domain: Domain = "firstlight.internal"
+    """The domain of the machines' host names."""
+    dhcp: Dhcp = Dhcp()
+    """Who gives out addresses."""
+    http_port: Port = 8080
+    """The port for boot files; nothing secret is there."""
+    https_port: Port = 8443
+    """The port for everything after that."""
+    store: Literal["sqlite", "etcd"] = "sqlite"
+    """Where the state of the machines is kept."""
+    etcd: StateStore | None = None
+    """The etcd of `store: etcd`."""
+    engine: Literal["native", "podman", "docker"] = "native"
+    """native: as processes of this computer. podman, docker: as two containers."""
+    pxe: Pxe = Pxe()
+    """What a machine's firmware gets."""

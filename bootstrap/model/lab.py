@@ -1,0 +1,46 @@
+"""The virtual rack: machines in QEMU on a private network of this computer."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt
+
+from bootstrap.model.amounts import Size
+from bootstrap.model.base import Model
+from bootstrap.model.types import DiskId, Mac, Name
+
+
+class LabDisk(Model):
+    """An empty disk of a virtual machine."""
+
+    serial: DiskId
+    """Its serial number; at most 20 characters on virtio and nvme."""
+    size: Size
+    """Its size."""
+    bus: Literal["virtio", "scsi", "nvme"] = "virtio"
+    """How it is attached."""
+
+
+class LabMachine(Model):
+    """A virtual machine; the network is first in its boot order for ever."""
+
+    name: Name
+    """Its name; that of the machine it stands for."""
+    mac: Mac | None = None
+    """Its MAC address; without it, that of the machine of the same name."""
+    firmware: Literal["bios", "uefi"]
+    """Which firmware it has."""
+    cpus: Annotated[StrictInt, Field(ge=1, le=64)] = 2
+    """How many processors."""
+    memory: Size = 2 * 1024**3
+    """How much memory."""
+    disks: tuple[LabDisk, ...] = Field(default=(), min_length=1)
+    """Its disks."""
+
+
+class Lab(Model):
+    """The virtual rack on this computer; the only difference from a real one."""
+
+    machines: tuple[LabMachine, ...] = Field(default=(), min_length=1)
+    """The virtual machines."""
+    accel: Literal["auto", "tcg", "kvm"] = "auto"
+    """auto: KVM when a probe boot works with it, else TCG."""

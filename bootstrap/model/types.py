@@ -1,0 +1,192 @@
+"""Kinds of text that the configuration holds: names, MAC addresses, versions, keys."""
+
+import base64
+import binascii
+import re
+from typing import Annotated, Any
+
+from bootstrap.model.base import parsed, shown, text_of
+
+_MAC = re.compile(r"[0-9a-f]{2}(?P<separator>[:-])[0-9a-f]{2}(?:(?P=separator)[0-9a-f]{2}){4}")
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_KUBERNETES = re.compile(r"v1\.(?:0|[1-9]\d?)\.(?:0|[1-9]\d?)(?:-[a-z]+\.\d+)?")
+_CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
+_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ARGUMENT = re.compile(r"[A-Za-z0-9._:/=,@+-]{1,256}")
+_DISK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
+_BY_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}")
+_LABEL_KEY = re.compile(r"(?:(?P<prefix>[a-z0-9.-]{1,253})/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_FILE = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
+_PATTERN = re.compile(r"[\x20-\x7e]{1,128}")
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+LONGEST_DOMAIN = 253
+"""Characters of a whole domain name (RFC 1035, section 3.1)."""
+
+
+def mac_from(text: object) -> str:
+    """Return the MAC address in `text` in lower case with colons (`52:54:00:aa:00:01`).
+
+    Firmware writes it in upper case, iPXE with hyphens: both are read.
+
+    Raises:
+        ValueError: it is not six pairs of hexadecimal digits, or it names a group of machines (IEEE 802,
+            lowest bit of the first byte).
+    """
+    mac = text_of(text, fix='"{raw}", six pairs of hex digits such as 52:54:00:aa:00:01').lower()
+    if not _MAC.fullmatch(mac):
+        raise ValueError(
+            f"{shown(text)} is not a MAC address; write six pairs of hex digits such as 52:54:00:aa:00:01"
+        )
+    if int(mac[:2], 16) & 1 or mac.strip("0:-") == "":
+        raise ValueError(
+            f"{shown(text)} is a multicast or empty MAC address; write that of the machine's network card"
+        )
+    return mac.replace("-", ":")
+
+
+def name_from(text: object) -> str:
+    """Return `text` if it is a host name label (RFC 1123: lower-case letters, digits, hyphens, at most 63).
+
+    Raises:
+        ValueError: it is not; the text holds a name that would do.
+    """
+    name = text_of(text)
+    if _LABEL.fullmatch(name):
+        return name
+    better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-") or "w1"
+    raise ValueError(
+        f"{shown(name)} is not a host name; write lower-case letters, digits and hyphens such as {better}"
+    )
+
+
+def is_domain(text: str) -> bool:
+    """Return whether `text` is a domain name of RFC 1123 labels that cannot be taken for an IPv4 address."""
+    labels = text.split(".")
+    return (
+        len(text) <= LONGEST_DOMAIN
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not labels[-1].isdigit()
+    )
+
+
+def domain_from(text: object) -> str:
+    """Return `text` if it is a domain name.
+
+    Raises:
+        ValueError: it is not.
+    """
+    domain = text_of(text)
+    if is_domain(domain):
+        return domain
+    raise ValueError(
+        f"{shown(domain)} is not a domain name; write lower-case labels with dots such as rack1.example.net"
+    )
+
+
+def _matching(pattern: re.Pattern[str], what: str, example: str, fix: str = '"{raw}"') -> Any:
+    def parse(value: object) -> str:
+        text = text_of(value, fix=fix)
+        if pattern.fullmatch(text):
+            return text
+        raise ValueError(f"{shown(text)} is not {what}; write {example}")
+
+    return parse
+
+
+def ssh_key_from(text: object) -> str:
+    """Return the public key line in `text` (RFC 4253 6.6 in OpenSSH's form), blanks made single.
+
+    Raises:
+        ValueError: it is no such line, or of a type that OpenSSH no longer takes.
+    """
+    words = text_of(text).split()
+    if "PRIVATE" in words:
+        raise ValueError("holds a private key; write the line of the .pub file and change that key now")
+    kind, encoded = (*words, "", "")[:2]
+    if kind not in _KEY_TYPES or not _holds_type(encoded, kind):
+        raise ValueError(
+            f"{shown(text)} is not a public SSH key; write the line of the .pub file: ssh-ed25519 AAAA..."
+        )
+    return " ".join(words)
+
+
+def _holds_type(encoded: str, kind: str) -> bool:
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    named = len(kind).to_bytes(4, "big") + kind.encode()
+    return blob.startswith(named) and len(blob) > len(named) + 4
+
+
+Mac = Annotated[str, *parsed(mac_from, type="string", examples=["52:54:00:aa:00:01"])]
+"""A MAC address, lower case, colons."""
+
+Name = Annotated[str, *parsed(name_from, type="string", pattern=f"^{_LABEL.pattern}$")]
+"""A host name label (RFC 1123)."""
+
+Domain = Annotated[str, *parsed(domain_from, type="string")]
+"""A domain name."""
+
+SshKey = Annotated[str, *parsed(ssh_key_from, type="string")]
+"""A line of an authorized_keys file, without options."""
+
+
+def _kind(pattern: re.Pattern[str], what: str, example: str, fix: str = '"{raw}"') -> tuple[Any, ...]:
+    text = re.sub(r"\?P<\w+>", "", pattern.pattern)
+    return parsed(_matching(pattern, what, example, fix), type="string", pattern=f"^{text}$")
+
+
+Interface = Annotated[
+    str, *_kind(_INTERFACE, "the name of a network interface", "at most 15 characters such as eth0")
+]
+User = Annotated[str, *_kind(_USER, "a user name", "lower-case letters, digits, - and _ such as core")]
+KubernetesVersion = Annotated[
+    str, *_kind(_KUBERNETES, "a Kubernetes version", "v, major, minor and patch such as v1.36.4", "v{raw}.0")
+]
+CudaVersion = Annotated[
+    str, *_kind(_CUDA, "a CUDA version", 'major and minor in quotes such as "12.8"', '"{raw}"')
+]
+Release = Annotated[
+    str, *_kind(_RELEASE, "a release of an operating system", 'its version such as "13" or 4593.2.5')
+]
+KernelArgument = Annotated[
+    str,
+    *_kind(
+        _ARGUMENT, "a safe kernel argument", "letters, digits and . _ : / = , @ + - such as console=ttyS1"
+    ),
+]
+DiskId = Annotated[
+    str, *_kind(_DISK_ID, "a disk's serial number or WWN", "letters, digits and . _ : + - as lsblk shows it")
+]
+ByPath = Annotated[
+    str,
+    *_kind(_BY_PATH, "a name in /dev/disk/by-path", "only its last part such as pci-0000:3b:00.0-nvme-1"),
+]
+Sha256 = Annotated[str, *_kind(_SHA256, "a SHA-256 sum", "64 lower-case hex digits as sha256sum prints them")]
+Package = Annotated[str, *_kind(_PACKAGE, "the name of a Debian package", "such as tcpdump")]
+LabelKey = Annotated[
+    str,
+    *_kind(_LABEL_KEY, "a Kubernetes label key", "at most 63 of letters, digits and . _ - such as gpu/kind"),
+]
+LabelValue = Annotated[
+    str,
+    *_kind(_LABEL_VALUE, "a Kubernetes label value", "at most 63 of letters, digits and . _ - such as h100"),
+]
+FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
+Pattern = Annotated[
+    str, *_kind(_PATTERN, "a pattern", "text in which * stands for anything such as Supermicro*")
+]
