@@ -1,0 +1,85 @@
+"""What a machine gets when it boots from the network: pure, from what is configured and what is known."""
+
+from dataclasses import dataclass
+
+from bootstrap.model import Machine
+from bootstrap.records.model import MOST_ATTEMPTS, MachineRecord
+from bootstrap.states import ON_DISK, RULES, State
+
+WAIT_SECONDS = 30  # how soon a waiting machine asks again: an operator who armed it should not wait longer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Install:
+    """Load the installer for this arm."""
+
+    arm: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """Go on to the disk, which holds the system."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Show the reason on the console and ask again after `seconds`."""
+
+    reason: str
+    seconds: int = WAIT_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leave:
+    """Not ours: let the firmware try its next boot device."""
+
+    reason: str
+
+
+Boot = Install | Local | Wait | Leave
+
+
+def decide(machine: Machine | None, record: MachineRecord | None, *, image: str | None) -> Boot:
+    """Return what the machine gets; its firmware's boot order plays no part in it.
+
+    `machine` is its place in the configuration (None: it has none), `image` names the image of its pool
+    (None: there is none yet).
+    """
+    if machine is None:
+        return _unlisted(record)
+    if record is None:
+        return Wait(reason=f"{machine.name} is listed, but the appliance has not read it yet: reload")
+    if record.state in ON_DISK:
+        return Local(reason=f"{machine.name} is {record.state}")
+    if record.state is State.RETIRED:
+        return Leave(reason=f"{machine.name} is retired; machine arm {machine.name} brings it back")
+    if record.state in (State.ARMED, State.INSTALLING) and record.arm:
+        return _armed(machine, record, record.arm, image=image)
+    return _waiting(machine, record)
+
+
+def _unlisted(record: MachineRecord | None) -> Boot:
+    if record is None:
+        return Leave(reason="this machine is not in the configuration")
+    return Leave(reason=f"{record.name} is no longer in the configuration")
+
+
+def _armed(machine: Machine, record: MachineRecord, arm: str, *, image: str | None) -> Boot:
+    if image is None:
+        return Wait(
+            reason=f"{machine.name} is armed, but the image of pool {machine.pool} is not built: image build"
+        )
+    # The last granted pass may still be running or lost its report: the installer finds out by the disk's
+    # marker, and only its fourth request to write ends the arm.
+    attempt = min(record.attempts + 1, MOST_ATTEMPTS)
+    return Install(arm=arm, reason=f"installing {machine.name}, attempt {attempt} of {MOST_ATTEMPTS}")
+
+
+def _waiting(machine: Machine, record: MachineRecord) -> Boot:
+    why = f"{machine.name} is {record.state}"
+    if record.reason:
+        why = f"{why}: {record.reason}"
+    return Wait(reason=f"{why}; {RULES[record.state].next_step.replace('NAME', machine.name)}")

@@ -1,0 +1,14 @@
+"""WHAT WE KNOW OF EACH MACHINE, WHAT HAPPENED TO IT, AND THE DOCUMENTS IT GETS: typed records over a Store.
+
+The keys, once for all stores:
+
+    machine/<mac>                a MachineRecord: a machine that the configuration lists, or once listed
+    stranger/<mac>               a Stranger: a machine that it does not list; at most MOST_STRANGERS
+    facts/<mac>                  what the installer found in the machine, as it sent it
+    event/<seq>                  an Event; seq counts all events from 1 without a gap and is never reused
+    machine-event/<mac>/<seq>    finds the events of one machine; `unknown` for all strangers together
+    document/<mac>/<kind>        a rendered document: live or installed
+    meta/...                     counters and digests
+
+A change of a machine and its event are one commit.
+"""

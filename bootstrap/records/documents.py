@@ -1,0 +1,68 @@
+"""The documents that machines get: rendered ahead, copied into the store when the bundle has changed."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bootstrap.state import Delete, Put, Store, Write
+
+LIVE = "live"  # Ignition of stage A: holds no secret by type
+INSTALLED = "installed"  # Ignition of the installed system: over HTTPS, for the machine's own arm
+KINDS = (LIVE, INSTALLED)
+
+_DIGEST = "meta/documents"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A rendered document; `etag` is the sha256 of its content in hex."""
+
+    content: bytes
+    revision: int
+    etag: str
+
+
+class Documents:
+    """The table of documents by MAC and kind; a read costs the same for one machine or ten thousand."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, mac: str, kind: str) -> Document | None:
+        """Return the machine's document of this kind, or None."""
+        entry = self._store.get(_key(mac, kind))
+        if entry is None:
+            return None
+        etag = hashlib.sha256(entry.value).hexdigest()
+        return Document(content=entry.value, revision=entry.revision, etag=etag)
+
+    def replace(self, documents: Mapping[tuple[str, str], bytes]) -> bool:
+        """Make `documents` (keyed MAC, kind) the whole table in one commit; return whether anything changed.
+
+        A document that stays the same keeps its revision.
+        """
+        wanted = {_key(*key): content for key, content in documents.items()}
+        digest = _digest(wanted)
+        stored = self._store.get(_DIGEST)
+        if stored is not None and stored.value == digest:
+            return False
+        found = {entry.key: entry.value for entry in self._store.scan("document/")}
+        writes: list[Write] = [Delete(key=key) for key in found if key not in wanted]
+        writes += [Put(key=key, value=text) for key, text in wanted.items() if found.get(key) != text]
+        self._store.commit([*writes, Put(key=_DIGEST, value=digest)])
+        return True
+
+    def are_loaded(self) -> bool:
+        """Return whether a bundle was ever loaded."""
+        return self._store.get(_DIGEST) is not None
+
+
+def _key(mac: str, kind: str) -> str:
+    return f"document/{mac}/{kind}"
+
+
+def _digest(wanted: Mapping[str, bytes]) -> bytes:
+    whole = hashlib.sha256()
+    for key in sorted(wanted):
+        whole.update(f"{key}\0{hashlib.sha256(wanted[key]).hexdigest()}\n".encode())
+    return whole.hexdigest().encode()

@@ -1,0 +1,107 @@
+"""The records themselves: frozen values that become JSON in the store."""
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from bootstrap.states import State
+
+MOST_ATTEMPTS = 3  # write passes per arm: a disk is never wiped in an endless loop
+
+
+class Record(BaseModel):
+    """A frozen value with camelCase JSON; unknown keys of a later version are dropped when it is read."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON text; values that are at their default are left out."""
+        return self.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+
+    @classmethod
+    def from_bytes(cls, text: bytes) -> Self:
+        """Return the record that `to_bytes` wrote."""
+        return cls.model_validate_json(text)
+
+    def but(self, **changes: object) -> Self:
+        """Return a copy with `changes`; the values are ours and not checked again."""
+        return self.model_copy(update=changes)
+
+
+class Introduction(Record):
+    """What a machine's firmware said of itself in its last network boot: claims, not proof."""
+
+    uuid: str = ""
+    serial: str = ""
+    arch: str = ""
+    platform: str = ""
+    manufacturer: str = ""
+    product: str = ""
+
+
+class DiskChoice(Record):
+    """The disk that the installer said it will write; `size` in bytes."""
+
+    path: str = ""
+    serial: str = ""
+    wwn: str = ""
+    model: str = ""
+    size: int = 0
+
+
+class MachineRecord(Record):
+    """A machine of the configuration: its state and what was seen of it.
+
+    `arm` is the id of the permission to write its disk; `attempts` counts the write passes granted under it.
+    `settled` is the number of the event that ended the arm: a report that comes twice gets it as its answer.
+    """
+
+    mac: str
+    name: str
+    state: State = State.ACCEPTED
+    since: datetime
+    reason: str = ""
+    arm: str | None = None
+    attempts: int = 0
+    begun: str | None = None
+    settled: int = 0
+    firmware: str | None = None
+    address: str | None = None
+    disk: DiskChoice | None = None
+    stage: str | None = None
+    percent: int | None = None
+    message: str = ""
+    contact_at: datetime | None = None
+    booted_at: datetime | None = None
+    ssh_host_keys: tuple[str, ...] = ()
+    ssh_answers: bool = False
+    is_stuck: bool = False
+    said: Introduction = Introduction()
+
+
+class Stranger(Record):
+    """A machine that the configuration does not list."""
+
+    mac: str
+    first_seen: datetime
+    last_seen: datetime
+    boots: int = 1
+    said: Introduction = Introduction()
+
+
+class Event(Record):
+    """One entry of the audit log: when, who, which machine, what, what was decided and why.
+
+    `who` is the machine itself, operator, pxe or appliance.
+    """
+
+    seq: int = 0
+    time: datetime
+    who: str
+    machine: str
+    what: str
+    decision: str = ""
+    reason: str = ""
+    detail: str = ""
