@@ -1,0 +1,212 @@
+"""The rack as a whole: built, taken down, and each of its machines switched on and off."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from bootstrap.errors import LabError
+from bootstrap.lab import accel, network, requirements, ssh
+from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms_from
+from bootstrap.lab.network import Network
+from bootstrap.lab.power import PowerState, Slot
+from bootstrap.model import Cluster
+from bootstrap.processes import end
+from bootstrap.progress import Progress, silent
+
+PRIVATE = 0o700
+END_SECONDS = 5.0
+SWEEPS = 5  # a supervisor may start its part again while we end the processes of the namespace
+
+
+class Rack:
+    """The virtual rack of one cluster; it is made of `work`/lab and one network namespace."""
+
+    def __init__(self, cluster: Cluster, work: Path) -> None:
+        self._vms = {vm.name: vm for vm in vms_from(cluster)}
+        self._work = work.resolve()
+        self._accel = cluster.lab.accel if cluster.lab else "auto"
+        self._network = Network(
+            namespace=f"fl-{cluster.metadata.name}",
+            bridge=cluster.appliance.interface,
+            address=cluster.appliance.address,
+            owner=self._work,
+        )
+
+    @property
+    def namespace(self) -> str:
+        """Return the name of the network namespace, as `ip netns` knows it."""
+        return self._network.namespace
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the machines, in the order of the configuration."""
+        return tuple(self._vms)
+
+    def in_namespace(self, command: Sequence[str]) -> tuple[str, ...]:
+        """Return the command that runs `command` on the rack's network."""
+        return network.in_namespace(self.namespace, command)
+
+    def up(self, progress: Progress = silent) -> None:
+        """Build the network and the disks; what is there stays, and machines that run go on running.
+
+        Raises:
+            LabError: something is missing, or the namespace is another run's; the text says what to do.
+        """
+        requirements.check(tuple(self._vms.values()))
+        network.check_owner(self._network)
+        self._lab.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        progress("lab: trying whether KVM works")
+        kind = accel.choose(self._accel, self._verdict)
+        for slot in self._slots_in_use():
+            if slot.folder.name not in self._vms:
+                slot.switch_off()
+        progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
+        network.build(self._network, [vm.tap for vm in self._vms.values()])
+        for vm in self._vms.values():
+            progress(f"lab: disks of {vm.name}")
+            self._furnish(vm, progress)
+
+    def down(self, progress: Progress = silent) -> None:
+        """Switch everything off and remove all but disks, console logs and keys; also after a crash.
+
+        Every process in the namespace ends, whoever started it. The namespace of another work folder with
+        the same cluster name is not touched.
+
+        Raises:
+            LabError: there is something to take down, and we are not root or the kernel refused.
+        """
+        slots = self._slots_in_use()
+        if not slots and not self._network.file.exists():
+            return
+        requirements.check_root()
+        for slot in slots:
+            progress(f"lab: switching off {slot.folder.name}")
+            slot.switch_off()
+        self._verdict.unlink(missing_ok=True)
+        if network.owner_of(self._network) in {None, self._network.alias}:
+            self._end_processes()
+            network.remove(self._network)
+
+    def power_on(self, name: str) -> None:
+        """Switch on a machine; one that is on stays as it is.
+
+        Raises:
+            LabError: there is no such machine, the rack is not up, or QEMU did not start.
+        """
+        vm = self._vm(name)
+        requirements.check((vm,))
+        if not network.is_namespace(self._network.file):
+            raise LabError(f"machine {name} cannot be switched on: the lab is down (lab up builds it)")
+        command = argv(
+            vm,
+            accel=accel.choose(self._accel, self._verdict),
+            pid_file=self._slot(vm.name).pid_file,
+            ovmf=self._ovmf,
+        )
+        self._slot(name).switch_on(self.in_namespace(command), self._work)
+
+    def power_off(self, name: str) -> None:
+        """Cut a machine's power; one that is off stays off.
+
+        Raises:
+            LabError: there is no such machine.
+        """
+        self._slot(self._vm(name).name).switch_off()
+
+    def cycle(self, name: str) -> None:
+        """Cut a machine's power and switch it on again; one that is off is switched on.
+
+        Raises:
+            LabError: as for `power_on`.
+        """
+        self.power_off(name)
+        self.power_on(name)
+
+    def states(self) -> Mapping[str, PowerState]:
+        """Return of each machine whether it is on."""
+        return {name: self._slot(name).state() for name in self._vms}
+
+    def console(self, name: str) -> Path:
+        """Return the socket of a machine's serial console, for `console.attach`."""
+        return self._slot(self._vm(name).name).console
+
+    def console_log(self, name: str) -> Path:
+        """Return the file with everything that a machine's serial console said."""
+        return self._slot(self._vm(name).name).console_log
+
+    def ssh_argv(self, address: str, known_hosts: Path, command: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the command that runs `command` (none: a shell) as root on the machine at `address`."""
+        key = ssh.key_file(self._work)
+        return self.in_namespace(
+            ssh.ssh_argv(key=key, address=address, known_hosts=known_hosts, command=command)
+        )
+
+    def destroy_disks(self) -> None:
+        """Remove the machines' disks, firmware variables and console logs: they are new machines then.
+
+        Raises:
+            LabError: a machine is on; none was touched.
+        """
+        slots = self._slots_in_use()
+        running = [slot.folder.name for slot in slots if slot.pid() is not None]
+        if running:
+            raise LabError(f"switch off first: {', '.join(running)}")
+        for slot in slots:
+            shutil.rmtree(slot.folder)
+
+    @property
+    def _lab(self) -> Path:
+        return self._work / "lab"
+
+    @property
+    def _verdict(self) -> Path:
+        return self._lab / "accel"
+
+    @cached_property
+    def _ovmf(self) -> Ovmf | None:
+        return requirements.find_ovmf()
+
+    def _vm(self, name: str) -> Vm:
+        if name not in self._vms:
+            raise LabError(f"no machine {name} in the lab; there are: {', '.join(self._vms)}")
+        return self._vms[name]
+
+    def _slot(self, name: str) -> Slot:
+        return Slot(self._lab / name)
+
+    def _slots_in_use(self) -> tuple[Slot, ...]:
+        """Return the slots that are on the disk, also those of machines that left the configuration."""
+        if not self._lab.is_dir():
+            return ()
+        return tuple(Slot(path) for path in sorted(self._lab.iterdir()) if path.is_dir())
+
+    def _furnish(self, vm: Vm, progress: Progress) -> None:
+        self._slot(vm.name).folder.mkdir(mode=PRIVATE, exist_ok=True)
+        for disk in vm.disks:
+            with (self._work / disk_file(vm, disk)).open("ab") as file:
+                if file.tell() == 0:
+                    file.truncate(disk.size)
+                elif file.tell() != disk.size:
+                    progress(f"lab: disk {disk.serial} of {vm.name} keeps its {file.tell()} bytes")
+        if vm.firmware == "uefi" and self._ovmf:
+            self._copy_variables(vm, self._ovmf)
+
+    def _copy_variables(self, vm: Vm, ovmf: Ovmf) -> None:
+        """Give the machine its own copy of the firmware's variables: there whole, or not at all."""
+        target = self._work / variables_file(vm, ovmf)
+        if target.exists():
+            return
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.copyfile(ovmf.variables, partial)
+        partial.replace(target)
+
+    def _end_processes(self) -> None:
+        for _ in range(SWEEPS):
+            pids = network.pids_in(self._network)
+            for pid in pids:
+                end(pid, patience_seconds=END_SECONDS)
+            if not pids:
+                return
+        text = f"processes in namespace {self.namespace} do not end: {network.pids_in(self._network)}"
+        raise LabError(text)
