@@ -1,0 +1,116 @@
+"""Writes files and trees so that a power cut leaves the old one or the new one, never a mixture."""
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from bootstrap.render.bundle import Bundle, File
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+"""renameat2(2): swap two names in one step."""
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Put `content` at `path` in one step; `mode` holds before the first byte is written.
+
+    The folder must exist. A reader sees the old content or the new, also across a power cut.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was at `path` is still there.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        _write_new(new, content, mode)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> bool:
+    """Make `folder` hold exactly `bundle`, in one step; return whether anything changed.
+
+    The parent must exist. Folders are 0700: the tree is the operator's.
+
+    Raises:
+        OSError: it could not be written; `folder` is as it was.
+    """
+    if read_bundle(folder) == dict(bundle):
+        return False
+    new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        _write_tree(new, bundle)
+        _swap(new, folder)
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return True
+
+
+def read_bundle(folder: Path) -> dict[str, File]:
+    """Return what `folder` holds, by path with forward slashes; nothing if there is no such folder."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): File(path.read_bytes(), path.stat().st_mode & 0o7777)
+        for path in found
+    }
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """Make the file `path`, which must not exist, and bring it to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _write_tree(folder: Path, bundle: Bundle) -> None:
+    """Write `bundle` into the new `folder`, and bring every file and folder of it to the disk."""
+    folder.mkdir(mode=0o700)
+    for path, file in bundle.items():
+        target = folder / path
+        for parent in reversed(target.relative_to(folder).parents):
+            (folder / parent).mkdir(mode=0o700, exist_ok=True)
+        _write_new(target, file.content, file.mode)
+    for made in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _sync_folder(made)
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Give `new` the name of `old`; the old tree, if any, is then at `new`."""
+    if not old.exists():
+        new.rename(old)
+    elif not _exchange(new, old):
+        # This filesystem cannot swap names: between these renames there is no tree; the next run makes it.
+        aside = old.with_name(f"{new.name}.old")
+        old.rename(aside)
+        new.rename(old)
+        aside.rename(new)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap the names of `one` and `other` in one step; return False where the filesystem has no such step."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if result == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(one))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in `folder` to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""ONE FILE PER OPERATING SYSTEM: what differs between them, and only that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bootstrap.model import Machine
+from bootstrap.render.ignition import Node
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveBoot:
+    """One network boot of the live system that installs a machine.
+
+    `mac` is in lower case with colons; `base_url` is the plain HTTP server; `arm` the id of the installation;
+    `rootfs_url` the third file of families that have one; `extra` the pool's kernel arguments.
+    """
+
+    mac: str
+    base_url: str
+    arm: str
+    rootfs_url: str | None = None
+    extra: tuple[str, ...] = ()
+
+    @property
+    def config_url(self) -> str:
+        """Return where the live system fetches its Ignition document: plain HTTP, nothing secret."""
+        return f"{self.base_url}/v1/ignition/{self.mac.replace(':', '-')}"
+
+    @property
+    def shared_args(self) -> tuple[str, ...]:
+        """Return the kernel arguments that every family's live system gets, the pool's own last."""
+        return (
+            f"ignition.config.url={self.config_url}",
+            f"firstlight.arm={self.arm}",
+            "console=tty0",
+            "console=ttyS0,115200",
+            "panic=30",
+            *self.extra,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OSFamily:
+    """An operating system line: how its live system starts and what its installed system needs said.
+
+    `live_args` gives the kernel arguments of the network boot, one word each. `starts_installer` is true
+    where the live system runs our installer by itself; elsewhere a unit does. `network` gives the files that
+    bring up the network card of a machine, `time` those that name its time servers. `masked` are units that
+    must not run, mostly those that update the system on their own; `files` say the same where a unit is not
+    enough. `core_groups` are what the user core is a member of; `kernels` the choices for `os.kernel`;
+    `needs_rootfs` says that the image has a third file, fetched by the live system itself.
+    """
+
+    title: str
+    live_args: Callable[[LiveBoot], tuple[str, ...]]
+    starts_installer: bool
+    network: Callable[[Machine], tuple[Node, ...]]
+    time: Callable[[tuple[str, ...]], tuple[Node, ...]]
+    masked: tuple[str, ...] = ()
+    files: tuple[Node, ...] = ()
+    core_groups: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ("server",)
+    needs_rootfs: bool = False

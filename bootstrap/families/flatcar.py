@@ -1,0 +1,23 @@
+"""Flatcar Container Linux: its PXE image runs from RAM until told to install."""
+
+from bootstrap.families import LiveBoot, OSFamily
+from bootstrap.render.network import networkd, timesyncd
+
+
+def live_args(boot: LiveBoot) -> tuple[str, ...]:
+    """Return the kernel arguments of the PXE image.
+
+    Never `first_boot=detected`: a live system has no disk to detect its first boot on, and skips Ignition.
+    """
+    return ("flatcar.first_boot=1", *boot.shared_args)
+
+
+PLUGIN = OSFamily(
+    title="Flatcar Container Linux",
+    live_args=live_args,
+    starts_installer=False,
+    network=networkd,
+    time=timesyncd,
+    # update-engine fetches a new system, locksmithd restarts into it: when is the operator's to say.
+    masked=("locksmithd.service", "update-engine.service"),
+)

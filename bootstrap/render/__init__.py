@@ -1,0 +1,1 @@
+"""TURNS A CLUSTER INTO DOCUMENTS: pure functions from checked values to bytes."""

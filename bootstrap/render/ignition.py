@@ -1,0 +1,97 @@
+"""Ignition documents, built as data (spec 3.3.0: the newest that Debian 12's ignition-validate can check)."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+from urllib.parse import quote
+
+from bootstrap.errors import RenderError
+
+SPEC_VERSION = "3.3.0"
+
+Node: TypeAlias = dict[str, object]
+
+# The modes in use. None of them, read as decimal, is a number that people write for a mode (644, 755, 600),
+# so a mode that lost its 0o is refused instead of becoming --w----r-T.
+_MODES = frozenset({0o400, 0o440, 0o444, 0o500, 0o555, 0o600, 0o640, 0o644, 0o700, 0o750, 0o755})
+
+
+def data_url(content: str | bytes) -> str:
+    """Return `content` as a data URL (RFC 2397), percent-encoded so that a diff of it stays readable.
+
+    Raises:
+        RenderError: `content` is neither text nor bytes; a Secret is neither.
+    """
+    if not isinstance(content, (str, bytes)):
+        raise RenderError(f"a file's content is a {type(content).__name__}, not text or bytes")
+    return "data:," + quote(content, safe="")
+
+
+def file(path: str, content: str | bytes, *, mode: int = 0o644) -> Node:
+    """Return a file node that replaces whatever is at the absolute `path`.
+
+    Raises:
+        RenderError: `mode` is not a usual octal mode (644 instead of 0o644), or the content has no bytes.
+    """
+    if mode not in _MODES:
+        raise RenderError(f"{path}: mode {mode} is {mode:#o} in octal; write 0o644, 0o600 or 0o755")
+    return {
+        "path": path,
+        "mode": mode,
+        "overwrite": True,
+        "contents": {"source": data_url(content)},
+    }
+
+
+def unit(name: str, contents: str, *, enabled: bool) -> Node:
+    """Return a systemd unit written to /etc/systemd/system."""
+    return {"name": name, "contents": contents, "enabled": enabled}
+
+
+def masked(name: str) -> Node:
+    """Return a unit that can never start."""
+    return {"name": name, "mask": True}
+
+
+def user(name: str, authorized_keys: Iterable[str], *, groups: Iterable[str] = ()) -> Node:
+    """Return a user who has no password and these SSH keys; one that exists already is amended."""
+    node: Node = {"name": name, "sshAuthorizedKeys": sorted(authorized_keys)}
+    if in_groups := sorted(groups):
+        node["groups"] = in_groups
+    return node
+
+
+def document(*, files: Iterable[Node], units: Iterable[Node] = (), users: Iterable[Node] = ()) -> bytes:
+    """Return the document as JSON bytes; everything is sorted, so the same input gives the same bytes.
+
+    Raises:
+        RenderError: two files have the same path, or two units or users the same name.
+    """
+    tree: dict[str, object] = {"ignition": {"version": SPEC_VERSION}}
+    tree["storage"] = {"files": _sorted(files, key="path")}
+    if named := _sorted(units, key="name"):
+        tree["systemd"] = {"units": named}
+    if named := _sorted(users, key="name"):
+        tree["passwd"] = {"users": named}
+    return json_bytes(tree)
+
+
+def json_bytes(value: Mapping[str, object]) -> bytes:
+    """Return `value` as JSON with sorted keys, one space of indentation and a final newline.
+
+    Raises:
+        RenderError: something in it is not JSON; a Secret is not.
+    """
+    try:
+        return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
+    except TypeError as error:
+        raise RenderError(f"cannot be written as JSON: {error}") from error
+
+
+def _sorted(nodes: Iterable[Node], *, key: str) -> list[Node]:
+    """Return `nodes` in the order of their `key`, refusing two with the same one."""
+    ordered = sorted(nodes, key=lambda node: str(node[key]))
+    seen = [str(node[key]) for node in ordered]
+    if len(set(seen)) != len(seen):
+        raise RenderError(f"an Ignition document holds the same {key} twice: {seen}")
+    return ordered
