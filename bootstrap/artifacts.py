@@ -1,0 +1,175 @@
+"""The big files that machines fetch, kept by what they contain, and the manifests that name them.
+
+`cache/sha256/<hex>` holds each file once, read-only; a name can never come to mean other bytes.
+`cache/images/<key>.json` says which of them make up one operating system image.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from bootstrap.errors import ImageError
+
+BLOCK = 1 << 20
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of the store: its `sha256` in hex, its `size` in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One operating system image: what boots the installer, and what it writes to the disk.
+
+    `raw_size` is the size of `disk` in bytes when decompressed; `built` is an RFC 3339 time; `key` names all
+    that went in.
+    """
+
+    key: str
+    family: str
+    release: str
+    kernel_flavour: str
+    kernel_version: str
+    built: str
+    kernel: Artifact
+    initrd: Artifact
+    disk: Artifact
+    raw_size: int
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return the files that the image is made of."""
+        return (self.kernel, self.initrd, self.disk)
+
+
+def artifact_path(cache: Path, sha256: str) -> Path:
+    """Return where the file with this sum lies; raises ImageError for what is no sum in lower-case hex."""
+    if not SHA256.fullmatch(sha256):
+        raise ImageError(f"{sha256!r} is not a sha256 in lower-case hex")
+    return cache / "sha256" / sha256
+
+
+def import_file(cache: Path, source: Path) -> Artifact:
+    """Copy `source` into the store and return its name.
+
+    The file appears under its name whole or not at all: summed while copied, flushed, made read-only,
+    renamed, and its folder flushed (R-07). Raises OSError when the disk does not take it.
+    """
+    folder = cache / "sha256"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _unfinished(folder) as (target, path), source.open("rb") as content:
+        digest = hashlib.sha256()
+        while block := content.read(BLOCK):
+            digest.update(block)
+            target.write(block)
+        size = target.tell()
+        artifact = Artifact(digest.hexdigest(), size)
+        _finish(target, path, artifact_path(cache, artifact.sha256))
+    return artifact
+
+
+def verify(cache: Path, artifact: Artifact) -> None:
+    """Read the whole file; raises ImageError when it is missing or not what its name says."""
+    path = artifact_path(cache, artifact.sha256)
+    try:
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError(f"artifact {artifact.sha256} cannot be read: {error.strerror}") from error
+    if found != artifact.sha256:
+        raise ImageError(f"{path} is damaged (its sha256 is {found}): remove it and build the image again")
+
+
+def present(cache: Path, artifact: Artifact) -> bool:
+    """Say whether the file is in the store with its full size, without reading it."""
+    try:
+        return artifact_path(cache, artifact.sha256).stat().st_size == artifact.size
+    except OSError:
+        return False
+
+
+def save_manifest(cache: Path, manifest: Manifest) -> None:
+    """Write `manifest` under its key, whole or not at all."""
+    folder = cache / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _unfinished(folder) as (target, path):
+        target.write(json.dumps(asdict(manifest), indent=2, sort_keys=True).encode() + b"\n")
+        _finish(target, path, folder / f"{manifest.key}.json")
+
+
+def load_manifest(cache: Path, key: str) -> Manifest | None:
+    """Return the image with this key if it is there with all its files."""
+    manifest = _read(cache / "images" / f"{key}.json")
+    if manifest is None or not all(present(cache, artifact) for artifact in manifest.artifacts):
+        return None
+    return manifest
+
+
+def select(cache: Path, manifest: Manifest) -> None:
+    """Make `manifest` the one that `find_manifest` prefers among those of its kind."""
+    os.utime(cache / "images" / f"{manifest.key}.json")
+
+
+def manifests(cache: Path) -> tuple[Manifest, ...]:
+    """Return all complete images of the cache, the one selected last first."""
+    files = sorted((cache / "images").glob("*.json"), key=_age)
+    found = (load_manifest(cache, file.stem) for file in files)
+    return tuple(manifest for manifest in found if manifest is not None)
+
+
+def find_manifest(cache: Path, family: str, release: str, kernel: str) -> Manifest | None:
+    """Return the image for an OS family, its release and kernel flavour that was selected last."""
+    wanted = (family, release, kernel)
+    for manifest in manifests(cache):
+        if (manifest.family, manifest.release, manifest.kernel_flavour) == wanted:
+            return manifest
+    return None
+
+
+def _age(file: Path) -> tuple[int, str]:
+    return (-file.stat().st_mtime_ns, file.name)
+
+
+def _read(file: Path) -> Manifest | None:
+    try:
+        values = json.loads(file.read_bytes())
+        files = {name: Artifact(**values[name]) for name in ("kernel", "initrd", "disk")}
+        return Manifest(**{**values, **files})
+    except (OSError, ValueError, TypeError, KeyError):
+        # Written by another version, or damaged: an image that we cannot read is an image to build again.
+        return None
+
+
+@contextlib.contextmanager
+def _unfinished(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            yield target, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _finish(target: BinaryIO, path: Path, final: Path) -> None:
+    target.flush()
+    path.chmod(0o444)
+    os.fsync(target.fileno())
+    path.rename(final)
+    folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

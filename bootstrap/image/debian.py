@@ -1,0 +1,235 @@
+"""Builds the debian family's image: kernel, installer initrd and disk, from Debian's own packages."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bootstrap import artifacts
+from bootstrap.artifacts import Manifest
+from bootstrap.errors import ImageError
+from bootstrap.image import disk, recipe
+from bootstrap.image.command import run, terminable
+from bootstrap.image.recipe import Options
+from bootstrap.progress import Progress
+
+# Debian packages that the building computer needs; everything else runs inside the new root.
+HOST_PACKAGES = ("debian-archive-keyring", "dosfstools", "e2fsprogs", "mmdebstrap", "mtools", "zstd")
+HOST_TOOLS = ("e2fsck", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "resize2fs", "zstd")
+MIN_FREE_BYTES = 6 << 30
+# The higher levels save a tenth of the size for several times the time.
+COMPRESSION = "-9"
+COMPONENTS = {"cloud": "main", "server": "main,non-free-firmware"}
+LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
+KEPT = ("/usr/share/doc/*/copyright",)
+
+# What mmdebstrap and our hook print, and how far the build is then, in percent.
+INSTALLING, INSTALLED = 20, 45
+STEPS = (
+    ("running apt-get update", 1, "reading Debian's package lists"),
+    ("downloading packages", 4, "downloading packages"),
+    ("extracting archives", 8, "unpacking packages"),
+    ("installing essential", 12, "installing packages"),
+    ("installing remaining", INSTALLING, "installing packages"),
+    ("firstlight-step: boot loaders", INSTALLED, "making the boot loaders"),
+    ("firstlight-step: settings", 50, "settings of the installed system"),
+    ("firstlight-step: initrd of the installed", 52, "making the installed system's initrd"),
+    ("firstlight-step: initrd of the installer", 60, "making the installer's initrd"),
+    ("firstlight-step: clearing", 70, "clearing what must differ between machines"),
+)
+SETTING_UP = re.compile(r"Setting up ([a-z0-9.+-]+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build under way: what is built, and where it keeps what is not finished."""
+
+    options: Options
+    key: str
+    cache: Path
+    work: Path
+    epoch: int
+    progress: Progress
+
+    @property
+    def tree(self) -> Path:
+        """Return the root folder of the new system."""
+        return self.work / "root"
+
+    @property
+    def made(self) -> Path:
+        """Return where the customize hook's results lie when they have left the tree."""
+        return self.work / "made"
+
+
+def build(options: Options, cache: Path, progress: Progress) -> Manifest:
+    """Return the image for `options`, building it unless the cache holds it already.
+
+    Needs root and the programs of HOST_PACKAGES. Nothing half-made stays behind when it is cut. Raises
+    ImageError with what to install or which step failed.
+    """
+    key = recipe.key(options)
+    if (manifest := artifacts.load_manifest(cache, key)) is not None:
+        artifacts.select(cache, manifest)
+        progress("image is already built", 100, 100)
+        return manifest
+    suite = recipe.suite(options)
+    check_host(cache)
+    with terminable(), work_folder(cache) as work:
+        job = Build(
+            options=options, key=key, cache=cache, work=work, epoch=int(time.time()), progress=progress
+        )
+        bootstrap_root(job, suite)
+        return finish(job)
+
+
+def check_host(cache: Path) -> None:
+    """Raise ImageError, with the remedy, when this computer cannot build images."""
+    if os.geteuid() != 0:
+        raise ImageError("an image can only be built by root: start this again with sudo")
+    missing = [tool for tool in HOST_TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise ImageError(f"{', '.join(missing)} missing: apt-get install {' '.join(HOST_PACKAGES)}")
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if free < MIN_FREE_BYTES:
+        raise ImageError(f"{cache} has {free >> 20} MiB free; a build needs {MIN_FREE_BYTES >> 20} MiB")
+
+
+@contextlib.contextmanager
+def work_folder(cache: Path) -> Iterator[Path]:
+    """Make a folder for the build and remove it afterwards; also those of builds that were killed."""
+    folder = cache / "building"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ImageError(f"another build is using {cache}: wait for it") from error
+        for leftover in folder.glob("debian-*"):
+            shutil.rmtree(leftover)
+        work = Path(tempfile.mkdtemp(prefix="debian-", dir=folder))
+        work.chmod(0o755)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+
+
+def mmdebstrap_argv(options: Options, suite: str, tree: Path) -> tuple[str, ...]:
+    """Return the command that makes the root; without a mirror, mmdebstrap asks Debian's own."""
+    excludes = tuple(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT)
+    includes = tuple(f"--dpkgopt=path-include={pattern}" for pattern in KEPT)
+    return (
+        "mmdebstrap",
+        "--mode=root",
+        "--format=directory",
+        "--variant=minbase",
+        f"--components={COMPONENTS[options.kernel]}",
+        "--include=" + ",".join(recipe.packages(options)),
+        '--aptopt=Acquire::Languages "none"',
+        '--aptopt=Acquire::Retries "3"',
+        *excludes,
+        *includes,
+        f"--customize-hook={recipe.TEXTS / 'debian' / 'customize'}",
+        suite,
+        f"{tree}",
+        *((options.mirror,) if options.mirror else ()),
+    )
+
+
+def bootstrap_root(job: Build, suite: str) -> None:
+    """Make the root with everything in it, and take what the hook made out of it."""
+    env = {
+        "FL_IMAGE": f"{recipe.TEXTS}",
+        "SOURCE_DATE_EPOCH": f"{job.epoch}",
+        "TMPDIR": f"{job.work}",
+        "INITRD": "No",
+        "LC_ALL": "C.UTF-8",
+    }
+    argv = mmdebstrap_argv(job.options, suite, job.tree)
+    run(argv, env=env, on_line=_Steps(job.progress, len(recipe.packages(job.options))))
+    (job.tree / "firstlight").rename(job.made)
+
+
+class _Steps:
+    """Turns the lines of mmdebstrap into progress."""
+
+    def __init__(self, progress: Progress, packages: int) -> None:
+        self.progress = progress
+        self.percent = 0
+        # About three packages are installed for each one that is named.
+        self.expected = packages * 3
+        self.installed = 0
+
+    def __call__(self, line: str) -> None:
+        for text, percent, what in STEPS:
+            if text in line:
+                self.percent = percent
+                self.progress(what, percent, 100)
+                return
+        if (match := SETTING_UP.search(line)) and self.percent >= INSTALLING:
+            self.installed += 1
+            share = min(1.0, self.installed / self.expected)
+            percent = round(INSTALLING + share * (INSTALLED - INSTALLING))
+            self.progress(f"installing packages: {match[1]}", percent, 100)
+
+
+def finish(job: Build) -> Manifest:
+    """Make the disk from the root, and put all of it into the store; the manifest comes last."""
+    job.progress("making the root file system", 72, 100)
+    loaders = disk.Loaders(
+        boot_image=(job.made / "boot.img").read_bytes(),
+        core_image=(job.made / "core.img").read_bytes(),
+        shim=job.made / "bootx64.efi",
+        grub_efi=job.made / "grubx64.efi",
+    )
+    raw, raw_size = make_disk(job, loaders)
+    job.progress("compressing the disk", 84, 100)
+    compressed = job.work / "disk.raw.zst"
+    run(("zstd", "--quiet", "--threads=0", COMPRESSION, f"{raw}", "-o", f"{compressed}"))
+    job.progress("taking the files into the store", 96, 100)
+    manifest = Manifest(
+        key=job.key,
+        family=recipe.FAMILY,
+        release=job.options.release,
+        kernel_flavour=job.options.kernel,
+        kernel_version=kernel_version(job.tree),
+        built=datetime.fromtimestamp(job.epoch, UTC).isoformat().replace("+00:00", "Z"),
+        kernel=artifacts.import_file(job.cache, job.made / "kernel"),
+        initrd=artifacts.import_file(job.cache, job.made / "initrd"),
+        disk=artifacts.import_file(job.cache, compressed),
+        raw_size=raw_size,
+    )
+    artifacts.save_manifest(job.cache, manifest)
+    job.progress("image is built", 100, 100)
+    return manifest
+
+
+def make_disk(job: Build, loaders: disk.Loaders) -> tuple[Path, int]:
+    """Return the raw disk and its size in bytes."""
+    raw, root, esp = (job.work / name for name in ("disk.raw", "root.ext4", "esp.fat"))
+    uuid = disk.identity(job.key, disk.LABEL)
+    (job.tree / "boot" / "grub" / "root.cfg").write_text(f"set root_partuuid={uuid}\n")
+    root_bytes = disk.make_root(job.tree, root, job.key, job.epoch)
+    job.progress("making the disk", 80, 100)
+    disk.make_esp(esp, job.key, loaders, job.epoch)
+    parts = disk.table(job.key, root_bytes)
+    disk.assemble(raw, parts, loaders, esp, root)
+    root.unlink()
+    return raw, raw.stat().st_size
+
+
+def kernel_version(tree: Path) -> str:
+    """Return the version of the one kernel in `tree`; raises ImageError when there is none or several."""
+    found = [path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*")]
+    if len(found) != 1:
+        raise ImageError(f"the image must hold one kernel, not {len(found)}: {', '.join(found)}")
+    return found[0]

@@ -1,0 +1,63 @@
+"""What goes into an image, and the key that names all of it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bootstrap.errors import ImageError
+
+FAMILY = "debian"
+SUITES = {"13": "trixie"}
+FLAVOURS = ("cloud", "server")
+TEXTS = Path(__file__).parents[2] / "configs" / "image"
+CODE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the configuration says about an image.
+
+    `release` is Debian's number, `kernel` one of cloud and server, `packages` are added to ours, `mirror` is
+    a base URL or None for mmdebstrap's own.
+    """
+
+    release: str = "13"
+    kernel: str = "server"
+    packages: tuple[str, ...] = ()
+    mirror: str | None = None
+
+
+def suite(options: Options) -> str:
+    """Return Debian's name of the release; raises ImageError for one that we cannot build."""
+    if options.release not in SUITES:
+        raise ImageError(f"Debian {options.release!r} cannot be built; one of: {', '.join(SUITES)}")
+    if options.kernel not in FLAVOURS:
+        raise ImageError(f"kernel {options.kernel!r} is not one of: {', '.join(FLAVOURS)}")
+    return SUITES[options.release]
+
+
+def packages(options: Options, texts: Path = TEXTS) -> tuple[str, ...]:
+    """Return every package to install: ours, those of the kernel's list, those of the configuration."""
+    lists = (texts / "debian" / "packages" / name for name in ("base", options.kernel))
+    ours = (line.strip() for file in lists for line in file.read_text().splitlines())
+    names = [name for name in ours if name and not name.startswith("#")]
+    return tuple(dict.fromkeys([*names, *options.packages]))
+
+
+def key(options: Options, texts: Path = TEXTS, code: Path = CODE) -> str:
+    """Return the name of the image: it differs when an option, a text or the builder's code differs."""
+    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
+    for folder in (texts, code):
+        for file in _files(folder):
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            runs = bool(file.stat().st_mode & 0o100)
+            digest.update(f"{file.relative_to(folder)} {runs} {content}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield file
