@@ -1,6 +1,36 @@
-"""THE CONFIGURATION: YAML files in, a Cluster or every Problem out."""
+"""THE CONFIGURATION: YAML files in, a Cluster or every Problem out; no other room sees YAML."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from bootstrap.config.dump import dump, parse_dump
 from bootstrap.config.loading import load
 
-__all__ = ["dump", "load", "parse_dump"]
+__all__ = ["dump", "explain", "load", "parse_dump", "schema", "schema_text"]
+
+
+def explain(paths: Sequence[Path], key: str) -> str:
+    """Return one line `key = value  (file:line:column)` for each value at or below the dotted `key`.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        UsageError: there is no such key.
+    """
+    from bootstrap.config import explaining  # noqa: PLC0415  # most commands do not need it
+
+    return explaining.explain(paths, key)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a configuration file."""
+    from bootstrap.config import exporting  # noqa: PLC0415  # most commands do not need it
+
+    return exporting.schema()
+
+
+def schema_text() -> str:
+    """Return the text of configs/config.schema.json."""
+    from bootstrap.config import exporting  # noqa: PLC0415  # most commands do not need it
+
+    return exporting.schema_text()

@@ -30,7 +30,7 @@ def load(paths: Sequence[Path]) -> Cluster:
 
 
 def layered(paths: Sequence[Path]) -> tuple[Tree | None, tuple[Problem, ...]]:
-    """Return the tree of all files together (None if one is unreadable) and what is wrong with them as YAML."""
+    """Return the tree of all files (None if one is unreadable) and what is wrong with them as YAML."""
     wrong: list[Problem] = []
     trees: list[Table] = []
     for path in paths:

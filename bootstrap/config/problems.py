@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from bootstrap.config.suggest import choice
@@ -107,8 +107,16 @@ def _missing(loc: Path, path: Path) -> str:
         return "is missing; the list needs one more item"
     parents = models_at(loc[:-1] if loc == path else loc)
     fields = [fields_of(model)[str(path[-1])] for model in parents if str(path[-1]) in fields_of(model)]
-    meaning = (fields[0].description or "").rstrip(".") if fields else ""
-    return f"is missing; add {path[-1]}: ({meaning})"
+    return f"is missing; add {path[-1]}: {_example(fields[0]) if fields else ''}".rstrip()
+
+
+def _example(field: FieldInfo) -> str:
+    """Return a value that `field` takes, or else what it means in brackets."""
+    for extra in field.metadata:
+        if isinstance(extra, WithJsonSchema) and extra.json_schema and "examples" in extra.json_schema:
+            return str(extra.json_schema["examples"][0])
+    options = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return str(options[0]) if options else f"({(field.description or '').rstrip('.')})"
 
 
 def _message(node: Tree | None, details: Any) -> str:

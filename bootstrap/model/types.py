@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from bootstrap.model.base import parsed, shown, text_of
@@ -96,12 +97,12 @@ def domain_from(text: object) -> str:
     )
 
 
-def _matching(pattern: re.Pattern[str], what: str, example: str, fix: str = '"{raw}"') -> Any:
+def _matching(pattern: re.Pattern[str], what: str, advice: str, fix: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         text = text_of(value, fix=fix)
         if pattern.fullmatch(text):
             return text
-        raise ValueError(f"{shown(text)} is not {what}; write {example}")
+        raise ValueError(f"{shown(text)} is not {what}; write {advice}")
 
     return parse
 
@@ -132,61 +133,95 @@ def _holds_type(encoded: str, kind: str) -> bool:
     return blob.startswith(named) and len(blob) > len(named) + 4
 
 
+def _kind(
+    pattern: re.Pattern[str], what: str, advice: str, example: str, fix: str = '"{raw}"'
+) -> tuple[Any, ...]:
+    text = re.sub(r"\?P<\w+>", "?:", pattern.pattern)
+    parse = _matching(pattern, what, advice, fix)
+    return parsed(parse, type="string", pattern=f"^{text}$", examples=[example])
+
+
 Mac = Annotated[str, *parsed(mac_from, type="string", examples=["52:54:00:aa:00:01"])]
 """A MAC address, lower case, colons."""
 
 Name = Annotated[str, *parsed(name_from, type="string", pattern=f"^{_LABEL.pattern}$")]
 """A host name label (RFC 1123)."""
 
-Domain = Annotated[str, *parsed(domain_from, type="string")]
+Domain = Annotated[str, *parsed(domain_from, type="string", examples=["rack1.example.net"])]
 """A domain name."""
 
-SshKey = Annotated[str, *parsed(ssh_key_from, type="string")]
+SshKey = Annotated[str, *parsed(ssh_key_from, type="string", examples=["ssh-ed25519 AAAA... me"])]
 """A line of an authorized_keys file, without options."""
 
-
-def _kind(pattern: re.Pattern[str], what: str, example: str, fix: str = '"{raw}"') -> tuple[Any, ...]:
-    text = re.sub(r"\?P<\w+>", "", pattern.pattern)
-    return parsed(_matching(pattern, what, example, fix), type="string", pattern=f"^{text}$")
-
-
 Interface = Annotated[
-    str, *_kind(_INTERFACE, "the name of a network interface", "at most 15 characters such as eth0")
+    str, *_kind(_INTERFACE, "the name of a network interface", "at most 15 characters such as eth0", "eth0")
 ]
-User = Annotated[str, *_kind(_USER, "a user name", "lower-case letters, digits, - and _ such as core")]
+User = Annotated[
+    str, *_kind(_USER, "a user name", "lower-case letters, digits, - and _ such as core", "core")
+]
 KubernetesVersion = Annotated[
-    str, *_kind(_KUBERNETES, "a Kubernetes version", "v, major, minor and patch such as v1.36.4", "v{raw}.0")
+    str,
+    *_kind(
+        _KUBERNETES,
+        "a Kubernetes version",
+        "v, major, minor and patch such as v1.36.4",
+        "v1.36.4",
+        fix="v{raw}.0 or whichever patch release you want",
+    ),
 ]
 CudaVersion = Annotated[
-    str, *_kind(_CUDA, "a CUDA version", 'major and minor in quotes such as "12.8"', '"{raw}"')
+    str, *_kind(_CUDA, "a CUDA version", 'major and minor in quotes such as "12.8"', '"12.8"')
 ]
 Release = Annotated[
-    str, *_kind(_RELEASE, "a release of an operating system", 'its version such as "13" or 4593.2.5')
+    str, *_kind(_RELEASE, "a release of an operating system", 'such as "13" or 4593.2.5', '"13"')
 ]
 KernelArgument = Annotated[
     str,
     *_kind(
-        _ARGUMENT, "a safe kernel argument", "letters, digits and . _ : / = , @ + - such as console=ttyS1"
+        _ARGUMENT,
+        "a safe kernel argument",
+        "letters, digits and . _ : / = , @ + - such as console=ttyS1",
+        "console=ttyS1",
     ),
 ]
 DiskId = Annotated[
-    str, *_kind(_DISK_ID, "a disk's serial number or WWN", "letters, digits and . _ : + - as lsblk shows it")
+    str,
+    *_kind(
+        _DISK_ID,
+        "a disk's serial number or WWN",
+        "letters, digits and . _ : + - as lsblk shows it",
+        "S6CKNE0T123456",
+    ),
 ]
 ByPath = Annotated[
     str,
-    *_kind(_BY_PATH, "a name in /dev/disk/by-path", "only its last part such as pci-0000:3b:00.0-nvme-1"),
+    *_kind(
+        _BY_PATH,
+        "a name in /dev/disk/by-path",
+        "only its last part such as pci-0000:3b:00.0-nvme-1",
+        "pci-0000:3b:00.0-nvme-1",
+    ),
 ]
-Sha256 = Annotated[str, *_kind(_SHA256, "a SHA-256 sum", "64 lower-case hex digits as sha256sum prints them")]
-Package = Annotated[str, *_kind(_PACKAGE, "the name of a Debian package", "such as tcpdump")]
+Sha256 = Annotated[
+    str, *_kind(_SHA256, "a SHA-256 sum", "64 lower-case hex digits as sha256sum prints them", "SUM")
+]
+Package = Annotated[str, *_kind(_PACKAGE, "the name of a Debian package", "such as tcpdump", "tcpdump")]
 LabelKey = Annotated[
     str,
-    *_kind(_LABEL_KEY, "a Kubernetes label key", "at most 63 of letters, digits and . _ - such as gpu/kind"),
+    *_kind(
+        _LABEL_KEY,
+        "a Kubernetes label key",
+        "at most 63 letters, digits and . _ - such as gpu/kind",
+        "gpu/kind",
+    ),
 ]
 LabelValue = Annotated[
     str,
-    *_kind(_LABEL_VALUE, "a Kubernetes label value", "at most 63 of letters, digits and . _ - such as h100"),
+    *_kind(
+        _LABEL_VALUE, "a Kubernetes label value", "at most 63 letters, digits and . _ - such as h100", "h100"
+    ),
 ]
-FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
+FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as bmc.pw", "bmc.pw")]
 Pattern = Annotated[
-    str, *_kind(_PATTERN, "a pattern", "text in which * stands for anything such as Supermicro*")
+    str, *_kind(_PATTERN, "plain text", "at most 128 ASCII characters such as admin", "admin")
 ]
