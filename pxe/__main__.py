@@ -1,0 +1,110 @@
+"""Starts the pxe process: checks the ground, then keeps dnsmasq running and tells web what it sees."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bootstrap import config
+from bootstrap.errors import FirstlightError, PreflightError
+from bootstrap.model import Cluster
+from pxe import dnsmasq, interfaces, loaders, probe, report
+from pxe.observe import Observer
+from pxe.pidfile import only_one
+from pxe.stop import Stop
+from pxe.supervise import supervise
+
+log = logging.getLogger("pxe")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status: 0 told to end, 1 could not serve."""
+    arguments = _parser().parse_args(argv)
+    _log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
+    work, runtime = arguments.work.resolve(), arguments.runtime.resolve()
+    try:
+        with Stop() as stop, only_one(work / "run" / "pxe.pid"):
+            stop.listen()
+            _run(work, runtime, stop, arguments.probe)
+    except FirstlightError as error:
+        log.error("%s", error)  # noqa: TRY400  # the text is for people: no traceback
+        return error.exit_code
+    log.info("ended")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pxe", description="Answer DHCP and TFTP for one cluster.")
+    parser.add_argument("--work", type=Path, required=True, help="the cluster's work folder")
+    parser.add_argument(
+        "--runtime", type=Path, required=True, help="folder for loaders and leases, readable by all"
+    )
+    parser.add_argument(
+        "--no-probe", dest="probe", action="store_false", help="do not look for another DHCP server first"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every line of dnsmasq")
+    return parser
+
+
+def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: FBT001  # straight from argparse
+    if os.geteuid() != 0:
+        raise PreflightError("pxe needs root, for DHCP's port and packets; start it with sudo")
+    cluster = _cluster(work)
+    if ended := dnsmasq.end_leftovers(runtime):
+        log.warning("ended the dnsmasq that a killed pxe left behind (pid %s)", ", ".join(map(str, ended)))
+    _check_ground(cluster, stop, probes)
+    _place_loaders(cluster, work, runtime)
+    command = dnsmasq.command(runtime)
+    ready = work / "run" / "pxe.ready"
+    reporter = report.Reporter(f"{cluster.secure_url}/v1/pxe/events", report.session(work))
+    observer = Observer(
+        root=runtime / "tftp", report=reporter.put, neighbour=interfaces.neighbour, on_ready=ready.touch
+    )
+    reporter.start()
+    try:
+        supervise(lambda: dnsmasq.Dnsmasq(command, work), observer, stop)
+    finally:
+        ready.unlink(missing_ok=True)
+        reporter.close()
+
+
+def _cluster(work: Path) -> Cluster:
+    path = work / "bundle" / "appliance" / "cluster.json"
+    try:
+        return config.parse_dump(path.read_bytes())
+    except OSError as error:
+        raise PreflightError(f"{path} cannot be read ({error.strerror}); render it: deploy.py up") from error
+
+
+def _check_ground(cluster: Cluster, stop: Stop, probes: bool) -> None:  # noqa: FBT001  # straight from argparse
+    appliance = cluster.appliance
+    interface = interfaces.choose(appliance.interface, appliance.address, interfaces.interfaces())
+    if not interface.has_carrier:
+        log.warning("interface %s has no link yet: is the cable in?", interface.name)
+    if appliance.dhcp.mode == "server" and probes:
+        log.info("%s: asking whether another DHCP server answers", interface.name)
+        probe.refuse_other_servers(interface, stop)
+    log.info("dhcp mode %s on %s, address %s", appliance.dhcp.mode, interface.name, appliance.address)
+
+
+def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:
+    cache = Path(os.environ.get("FIRSTLIGHT_CACHE") or work.parent / "cache")
+    runtime.mkdir(parents=True, exist_ok=True)
+    runtime.chmod(loaders.FOLDER_MODE)
+    for source in loaders.place(runtime / "tftp", loaders.sources(cluster.appliance.pxe.loader, cache)):
+        log.info("no loader for %s machines: %s is not there or too big", source.firmware, source.path)
+
+
+def _log_to_stderr(level: int) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)sZ %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    log.setLevel(level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

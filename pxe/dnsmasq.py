@@ -1,0 +1,141 @@
+"""One dnsmasq as a child process: started in the foreground, read, ended, and never left behind."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bootstrap.errors import PreflightError
+from pxe import ports
+
+CONF = "bundle/pxe/dnsmasq.conf"  # below the work folder
+PIPE_BYTES = 1 << 20  # dnsmasq waits for a reader of its log: room for about 500 packets' lines
+LONGEST_LINE_BYTES = 4096
+END_SECONDS = 3.0
+POLL_SECONDS = 0.05
+_READ_BYTES = 1 << 16
+
+
+def lease_argument(runtime: Path) -> str:
+    """Return the argument that tells this cluster's dnsmasq from all others."""
+    return f"--dhcp-leasefile={runtime}/dnsmasq.leases"
+
+
+def command(runtime: Path) -> tuple[str, ...]:
+    """Return the command line of dnsmasq; it wants the work folder as its current folder.
+
+    Raises:
+        PreflightError: dnsmasq is not installed.
+    """
+    binary = shutil.which("dnsmasq", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        raise PreflightError("dnsmasq is not installed; install it: apt-get install dnsmasq-base")
+    return (
+        binary,
+        "--keep-in-foreground",
+        f"--conf-file={CONF}",
+        f"--tftp-root={runtime}/tftp",
+        lease_argument(runtime),
+        "--log-facility=-",
+        "--pid-file=",
+    )
+
+
+def end_leftovers(runtime: Path) -> tuple[int, ...]:
+    """End the dnsmasq processes that a killed predecessor left for this runtime folder; return their pids."""
+    pids = ports.processes_with(lease_argument(runtime))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + END_SECONDS
+        while time.monotonic() < deadline and _any_lives(pids):
+            time.sleep(POLL_SECONDS)
+        if not _any_lives(pids):
+            break
+    return pids
+
+
+def _any_lives(pids: Sequence[int]) -> bool:
+    return any(ports.arguments_of(pid) for pid in pids)
+
+
+class Dnsmasq:
+    """A running dnsmasq; `output` and `ended` are descriptors to poll (its log; its end)."""
+
+    def __init__(self, argv: Sequence[str], work: Path) -> None:
+        self.output, writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output, False)
+        with contextlib.suppress(OSError):  # an unprivileged user may be held to less
+            fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            # A session of its own: Ctrl-C in a terminal is for us, who then end dnsmasq in order.
+            self._process = subprocess.Popen(
+                argv,
+                cwd=work,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            )
+        finally:
+            os.close(writer)
+        self.ended = os.pidfd_open(self._process.pid)
+        self._guard = _guard(self._process.pid)
+        self._began = time.monotonic()
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self._process.pid
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that it has written since the last call; an overlong one is cut."""
+        while chunk := self._read():
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            self._rest = self._rest[:LONGEST_LINE_BYTES]
+            for line in lines:
+                yield line[:LONGEST_LINE_BYTES].decode(errors="replace")
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.output, _READ_BYTES)
+        except BlockingIOError:
+            return b""
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM; one that is gone is fine."""
+        self._process.terminate()
+
+    def reap(self) -> tuple[int, float]:
+        """Kill what still runs; return the exit status (negative: the signal) and how many seconds it ran."""
+        self._process.kill()
+        # Before dnsmasq's number is free for others, so that the guard can never mean someone else.
+        self._guard.kill()
+        self._guard.wait()
+        code = self._process.wait()
+        for descriptor in (self.output, self.ended):
+            os.close(descriptor)
+        return code, time.monotonic() - self._began
+
+
+def _guard(pid: int) -> subprocess.Popen[bytes]:
+    """Start a shell that ends `pid` when this process is gone, however it went.
+
+    The kernel's own way, PR_SET_PDEATHSIG, is cleared when dnsmasq gives up root. The shell reads a pipe that
+    only we hold open: it ends with us.
+    """
+    return subprocess.Popen(
+        ("/bin/sh", "-c", 'read -r _; kill -TERM "$1"', "firstlight-pxe-guard", str(pid)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

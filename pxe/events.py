@@ -1,0 +1,54 @@
+"""What the network boot of a machine looked like from here, in the words that web understands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+LONGEST_TEXT = 200  # characters: a line on a screen; option 60 may bring 255 bytes of anything
+
+
+class Kind(StrEnum):
+    """What was seen: the DHCP messages of RFC 2131, and the ends that a TFTP transfer can have."""
+
+    DISCOVER = "discover"
+    OFFER = "offer"
+    REQUEST = "request"
+    ACK = "ack"
+    NAK = "nak"
+    DECLINE = "decline"
+    RELEASE = "release"
+    INFORM = "inform"
+    TFTP_SENT = "tftp-sent"
+    TFTP_FAILED = "tftp-failed"
+    TFTP_NOT_FOUND = "tftp-not-found"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One observation of the machine with `mac`; it never decides anything.
+
+    `mac` is lower case with colons, or empty where only `address` (dotted IPv4) is known. `detail` is text
+    for people, already cleaned. `arch` is DHCP option 93 (RFC 4578), None if the machine did not say;
+    `firmware` is what our dnsmasq.conf took it for.
+    """
+
+    mac: str
+    kind: Kind
+    detail: str
+    arch: int | None = None
+    address: str = ""
+    firmware: str = ""
+
+    def as_json(self) -> Mapping[str, str | int | None]:
+        """Return the object that POST /v1/pxe/events takes."""
+        return {"mac": self.mac, "kind": self.kind.value, "detail": self.detail, "arch": self.arch}
+
+
+def clean(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return `text` on one line, without control characters, and at most `longest` characters long.
+
+    A machine chooses its vendor class, host name and file names freely: a terminal that shows them must not
+    obey them, and a log must not grow by them.
+    """
+    printable = "".join(character for character in text[: 4 * longest] if character.isprintable())
+    return printable if len(printable) <= longest else printable[: longest - 1] + "…"

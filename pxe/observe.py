@@ -1,0 +1,82 @@
+"""Hears dnsmasq: writes what an operator wants to read, and passes the events on to web."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from bootstrap.render.firmware import TABLE
+from pxe.events import Event, Kind, clean
+from pxe.log import UNKNOWN, LogReader, is_routine, version_started
+
+log = logging.getLogger("pxe")
+
+_ASKING = frozenset({Kind.DISCOVER, Kind.OFFER})  # in proxy mode there is no DISCOVER in the log
+
+
+class Observer:
+    """The listener of `supervise`.
+
+    `report` takes each event and must not wait. `neighbour` finds the MAC of an address for transfers of
+    machines that got their address elsewhere. `on_ready` is called each time dnsmasq serves.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        report: Callable[[Event], None],
+        neighbour: Callable[[IPv4Address], str],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._root = root
+        self._reader = LogReader(root)
+        self._report = report
+        self._neighbour = neighbour
+        self._on_ready = on_ready
+
+    def heard(self, line: str) -> None:
+        """Take one line of dnsmasq's log."""
+        if version := version_started(line):
+            log.info("dnsmasq %s serves", version)
+            self._reader = LogReader(self._root)
+            self._on_ready()
+        elif is_routine(line):
+            log.debug("%s", clean(line))
+        events = self._reader.feed(line)
+        self._tell(events)
+        if not events and not version and not is_routine(line) and line.strip():
+            log.info("%s", clean(line))
+
+    def quiet(self) -> None:
+        """Take what was read so far as whole."""
+        self._tell(self._reader.flush())
+
+    def _tell(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            known = self._with_mac(event)
+            log.info("%s: %s: %s", known.mac or known.address, known.kind, known.detail)
+            if remark := remark_on(known):
+                log.warning("%s: %s", known.mac, remark)
+            if known.mac:
+                self._report(known)
+
+    def _with_mac(self, event: Event) -> Event:
+        if event.mac or not event.address:
+            return event
+        try:
+            return dataclasses.replace(event, mac=self._neighbour(IPv4Address(event.address)))
+        except ValueError:
+            return event
+
+
+def remark_on(event: Event) -> str:
+    """Return what an operator must know about the firmware that `event` shows, or an empty text; pure."""
+    if event.kind not in _ASKING:
+        return ""
+    if event.firmware == UNKNOWN:
+        said = "none" if event.arch is None else str(event.arch)
+        return f"firmware of a kind that is not in our table (architecture {said}): it gets no loader"
+    row = next((row for row in TABLE if row.name == event.firmware), None)
+    return f"{row.name} gets no loader: {row.note}" if row and row.loader is None else ""
