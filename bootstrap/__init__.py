@@ -1,0 +1,1 @@
+"""KNOWS WHAT A CLUSTER IS: one config.yaml in, everything that follows from it out."""

@@ -33,7 +33,7 @@ def plan(
     """Return what leads from the tree applied last to `after`.
 
     `before` is what `disk.read_bundle` found, empty before the first run. `keys` and `images` are lines about
-    keys to be made and images to be built, as those rooms write them; they come first and last, as the work does.
+    keys to be made and images to be built, as those rooms write them; they come first and last.
     """
     changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
     lines = (
@@ -77,11 +77,11 @@ def _diff(path: str, old: File | None, new: File | None) -> str:
     if any(mark in content for content in contents for mark in _SECRET_MARKS):
         return f"--- {path}\n+++ {path}\n{_NOT_SHOWN}\n"
     try:
-        texts = [_readable(path, file) for file in (old, new)]
+        was, will_be = _readable(path, old), _readable(path, new)
     except UnicodeDecodeError:
         return f"--- {path}\n+++ {path}\n(binary: not shown)\n"
-    names = [f"bundle/{path}" if file is not None else "/dev/null" for file in (old, new)]
-    return "".join(_with_newlines(difflib.unified_diff(*texts, *names)))
+    from_name, to_name = (f"bundle/{path}" if file is not None else "/dev/null" for file in (old, new))
+    return "".join(_with_newlines(difflib.unified_diff(was, will_be, from_name, to_name)))
 
 
 def _readable(path: str, file: File | None) -> list[str]:

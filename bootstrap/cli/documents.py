@@ -1,0 +1,73 @@
+"""Verbs about the configuration and what follows from it: check, schema, render, plan. None needs root."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bootstrap import config
+from bootstrap.cli.main import Call
+from bootstrap.cli.passphrase import passphrase
+from bootstrap.cli.results import stderr
+from bootstrap.disk import read_bundle, write_bundle
+from bootstrap.keys import ensure_keys, preview_keys
+from bootstrap.plan import plan as compare
+from bootstrap.render.bundle import render_bundle
+from bootstrap.rendering import with_lab_key
+
+
+@click.command()
+@click.option(
+    "--explain", metavar="KEY", help="Say where a value comes from: appliance.address, machines.w1, ..."
+)
+@click.pass_obj
+def check(call: Call, explain: str | None) -> None:
+    """Check the configuration and print every problem at once, with file, line and column."""
+    if explain:
+        sys.stdout.write(config.explain(call.paths(), explain).rstrip("\n") + "\n")
+        return
+    cluster = call.cluster()
+    kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
+    sys.stdout.write(
+        f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
+    )
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration (the file configs/config.schema.json)."""
+    sys.stdout.write(json.dumps(config.schema(), indent=2, sort_keys=True) + "\n")
+
+
+@click.command()
+@click.option(
+    "--output", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
+    help="The folder to write; made if it is not there.",
+)  # fmt: skip
+@click.pass_obj
+def render(call: Call, folder: Path) -> None:
+    """Write every document into DIR: dnsmasq.conf, nginx.conf, iPXE scripts and Ignition per machine.
+
+    Makes the keys in the work folder if they are not there yet: documents carry public certificates.
+    """
+    cluster = call.cluster()
+    place = call.place(cluster)
+    with place.locked():
+        keys = ensure_keys(cluster, place.work, datetime.now(UTC), passphrase())
+    bundle = render_bundle(with_lab_key(cluster, place.work), keys.keyring.public)
+    write_bundle(folder, bundle)
+    stderr().print(f"{len(bundle)} documents in {folder}")
+
+
+@click.command()
+@click.pass_obj
+def plan(call: Call) -> None:
+    """Print what `up` would do, in order, and a diff against what was last applied. Writes nothing."""
+    cluster = call.cluster()
+    place = call.place(cluster)
+    keys = preview_keys(cluster, place.work, datetime.now(UTC), passphrase())
+    bundle = render_bundle(with_lab_key(cluster, place.work, make=False), keys.keyring.public)
+    changes = compare(read_bundle(place.bundle), bundle, keys=keys.lines)
+    sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)

@@ -1,0 +1,136 @@
+"""Verbs about machines: status, machine list|show|arm|retire, events."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.live import Live
+
+from bootstrap.cli.main import Call
+from bootstrap.cli.results import emit, stdout, table
+from bootstrap.operator import Operator
+from bootstrap.status import HEADINGS, is_broken, rows
+
+REFRESH_SECONDS = 1.0
+EVENT_HEADINGS = ("TIME", "MACHINE", "KIND", "MESSAGE")
+
+
+def operator(call: Call) -> Operator:
+    """Return the way to ask the appliance of the configured cluster."""
+    return Operator(call.place(call.cluster()).work)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Draw the table anew every second, until Ctrl-C.")
+@click.pass_obj
+def status(call: Call, watch: bool) -> int:  # noqa: FBT001  # click calls it
+    """Show every machine: state, firmware, address, disk, since when, and what it does.
+
+    Exits 1 if a machine waits for a person.
+    """
+    asked = operator(call)
+    if watch:
+        follow(asked)
+    machines = asked.machines()
+    show(call, machines)
+    return int(any(map(is_broken, machines)))
+
+
+def follow(asked: Operator) -> None:
+    """Draw the machines until Ctrl-C."""
+    with Live(console=stdout(), auto_refresh=False) as live:
+        while True:
+            live.update(table(HEADINGS, rows(asked.machines(), datetime.now(UTC))), refresh=True)
+            time.sleep(REFRESH_SECONDS)
+
+
+def show(call: Call, machines: Sequence[dict[str, Any]]) -> None:
+    """Print machines in the form that was asked for."""
+    emit(call.output, machines, HEADINGS, rows(machines, datetime.now(UTC)))
+
+
+@click.group()
+def machine() -> None:
+    """List, show, arm or retire machines."""
+
+
+@machine.command("list")
+@click.pass_obj
+def list_(call: Call) -> None:
+    """Show every machine, also unknown ones that asked for a boot. Changes nothing."""
+    show(call, operator(call).machines())
+
+
+@machine.command("show")
+@click.argument("name")
+@click.pass_obj
+def show_(call: Call, name: str) -> None:
+    """Show all that is known of the machine NAME, and what happened to it. Changes nothing."""
+    asked = operator(call)
+    found = asked.machine(name)
+    if call.output != "table":
+        emit(call.output, found, (), ())
+        return
+    emit("table", found, ("KEY", "VALUE"), [(key, str(value)) for key, value in sorted(found.items())])
+    show_events(call, asked.events(machine=name))
+
+
+@machine.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def arm(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click calls it
+    """Let the machine NAME install once more at its next boot. ERASES its selected disk then."""
+    asked = operator(call)
+    found = asked.machine(name)
+    if not yes:
+        disk = found.get("disk") or "the disk that its rule selects"
+        click.confirm(
+            f"{name} ({found['mac']}): erase {disk} and install at the next boot?", abort=True, err=True
+        )
+    show(call, [asked.act(name, "arm")])
+
+
+@machine.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def retire(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click calls it
+    """Never install or boot the machine NAME again, until it is armed. Its disk is left alone."""
+    if not yes:
+        click.confirm(f"retire {name}?", abort=True, err=True)
+    show(call, [operator(call).act(name, "retire")])
+
+
+@click.command()
+@click.option("--machine", "name", help="Only this machine's.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new ones, until Ctrl-C.")
+@click.pass_obj
+def events(call: Call, name: str | None, follow: bool) -> None:  # noqa: FBT001  # click calls it
+    """Show what happened, oldest first: first packets, decisions, install progress."""
+    asked = operator(call)
+    found = asked.events(machine=name)
+    show_events(call, found)
+    while follow:
+        time.sleep(REFRESH_SECONDS)
+        last = found[-1]["seq"] if found else 0
+        newer = asked.events(after=last, machine=name)
+        found = newer or found
+        if newer:
+            show_events(call, newer)
+
+
+def show_events(call: Call, found: Sequence[dict[str, Any]]) -> None:
+    """Print events in the form that was asked for."""
+    cells = [
+        (
+            str(event["time"]),
+            str(event.get("machine") or event.get("mac") or "-"),
+            event["kind"],
+            event["message"],
+        )
+        for event in found
+    ]
+    emit(call.output, list(found), EVENT_HEADINGS, cells)

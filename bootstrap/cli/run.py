@@ -1,0 +1,149 @@
+"""Verbs that start and stop things: up, down, serve."""
+
+import os
+import signal
+from datetime import UTC, datetime
+
+import click
+
+from bootstrap import steps
+from bootstrap.cli.main import Call
+from bootstrap.cli.passphrase import passphrase
+from bootstrap.cli.results import emit, stderr
+from bootstrap.cli.screen import Screen
+from bootstrap.errors import PreflightError
+from bootstrap.serve import serve as run_appliance
+from bootstrap.status import HEADINGS, is_broken, is_done, rows
+from bootstrap.watch import machines_until_settled
+
+EXIT_FAILED = 1
+EXIT_PARTLY = 3
+LAB_TIMEOUT_SECONDS = 45 * 60.0  # two emulated machines need about five minutes on two cores
+RACK_TIMEOUT_SECONDS = 7 * 24 * 3600.0  # people switch real machines on when they get to it
+
+
+@click.command()
+@click.option(
+    "--wait/--no-wait", default=True, help="Wait until the machines run from their disks (default), or not."
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up waiting after so long.")
+@click.pass_obj
+def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  # click calls it
+    """Do every step, then wait until each machine runs from its own disk.
+
+    The appliance, and the lab if there is one, stay up in the background until `down`. A second run changes
+    nothing. Ctrl-C takes back what this run has started.
+    """
+    cluster_steps = 7 if call.cluster().lab else 6
+    screen = Screen(stderr(), total=cluster_steps)
+    cluster = steps.check(call.paths(), screen)
+    require_root("up")
+    place = call.place(cluster)
+    undo = steps.Undo([])
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    with place.locked():
+        run = steps.Run(
+            configs=call.paths(), place=place, cluster=cluster, reporter=screen, passphrase=passphrase()
+        )
+        try:
+            bring_up(run, undo)
+            if not wait:
+                return 0
+            limit = timeout or (LAB_TIMEOUT_SECONDS if cluster.lab else RACK_TIMEOUT_SECONDS)
+            return report(call, run, limit)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                screen.say("interrupted: taking back what this run started ...")
+            undo.all()
+            raise
+
+
+def bring_up(run: steps.Run, undo: steps.Undo) -> None:
+    """Do the steps from keys to serve, and say so if nothing changed."""
+    keyring = steps.keys(run)
+    bundle = steps.render(run, keyring)
+    changes = steps.write(run, bundle)
+    steps.build_images(run)
+    rack = steps.lab_up(run, undo)
+    steps.serve(run, rack, undo, has_changed=bool(changes.lines))
+    if not undo.actions and not changes.lines:
+        run.reporter.say("nothing changed: everything runs as the configuration says")
+
+
+def report(call: Call, run: steps.Run, timeout_seconds: float) -> int:
+    """Wait for the machines, print their table, and return the exit code."""
+    names = steps.expected(run.cluster)
+    run.reporter.say(f"waiting for {', '.join(names) or 'no machine'}")
+    machines = machines_until_settled(
+        steps.operator_of(run), names, run.reporter, timeout_seconds=timeout_seconds
+    )
+    emit(call.output, machines, HEADINGS, rows(machines, datetime.now(UTC)))
+    mine = [machine for machine in machines if machine["name"] in names]
+    done = sum(map(is_done, mine))
+    run.reporter.say(f"the appliance stays up in the background; `{_again(call)} down` stops it")
+    if done == len(names):
+        return 0
+    broken = sum(map(is_broken, mine))
+    run.reporter.say(f"{done} of {len(names)} machines run from their disk, {broken} need a person")
+    return EXIT_PARTLY if done else EXIT_FAILED
+
+
+def _again(call: Call) -> str:
+    options = " ".join(f"--config {path}" for path in call.paths())
+    return f"python3 deploy.py {options}"
+
+
+@click.command()
+@click.pass_obj
+def down(call: Call) -> None:
+    """Stop the appliance and the lab.
+
+    Leaves no process, namespace, mount or file behind outside the work folder. Keys, state, disks and images
+    stay, so that `up` goes on where it was.
+    """
+    cluster = call.cluster()
+    require_root("down")
+    place = call.place(cluster)
+    if not place.work.exists():
+        return
+    with place.locked():
+        steps.down(place, cluster, Screen(stderr(), total=1))
+
+
+@click.command()
+@click.pass_obj
+def serve(call: Call) -> None:
+    """Run the appliance in the foreground until Ctrl-C; its log goes to stderr.
+
+    The documents must be rendered and the images built (`up` does both); with a lab, the lab must be up.
+    """
+    cluster = call.cluster()
+    require_root("serve")
+    place = call.place(cluster)
+    if not (place.bundle / "web" / "nginx.conf").is_file():
+        raise PreflightError(
+            f"{place.bundle} holds no documents; run `up`, or `render` and `image build`, first"
+        )
+    if cluster.lab is None:
+        run_appliance(place)
+        return
+    from bootstrap.lab.rack import Rack  # noqa: PLC0415  # a real rack needs none of it
+
+    run_appliance(place, wrap=Rack(cluster, place.work).in_namespace)
+
+
+def require_root(verb: str) -> None:
+    """Stop unless this is root: ports 67 and 69, network namespaces and images' file owners need it.
+
+    Raises:
+        PreflightError: it is not.
+    """
+    if os.geteuid() != 0:
+        raise PreflightError(
+            f"`{verb}` needs root: it serves DHCP and TFTP and builds images; check, render and plan do not"
+        )
+
+
+def _as_interrupt(number: int, frame: object) -> None:
+    del number, frame
+    raise KeyboardInterrupt

@@ -1,0 +1,101 @@
+"""Asks the running appliance, over the Unix socket that only its owner can open.
+
+A loopback port would answer every user of the laptop; a socket file in a 0700 folder has an owner.
+"""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from bootstrap.errors import ServeError, UsageError
+
+SOCKET = Path("run/operator.sock")
+TIMEOUT_SECONDS = 10.0  # a store that waits for a slow disk must not hang `status`
+
+
+class NotRunning(ServeError):  # noqa: N818  # reads as a sentence where it is raised
+    """No appliance answers on the socket."""
+
+
+class Operator:
+    """The operator API of one cluster's appliance, found through its work folder."""
+
+    def __init__(self, work: Path) -> None:
+        self._socket = work / SOCKET
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return what the appliance knows of every machine, as JSON objects (docs/http.md)."""
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/machines")["machines"]
+        return answer
+
+    def machine(self, name: str) -> dict[str, Any]:
+        """Return what the appliance knows of the machine called `name`."""
+        answer: dict[str, Any] = self._json("GET", f"/v1/machines/{name}")
+        return answer
+
+    def act(self, name: str, action: str) -> dict[str, Any]:
+        """Do `action` (arm, retire) to the machine called `name`; return it as it is afterwards."""
+        answer: dict[str, Any] = self._json("POST", f"/v1/machines/{name}/{action}")
+        return answer
+
+    def events(self, after: int = 0, machine: str | None = None) -> list[dict[str, Any]]:
+        """Return the events with a sequence number above `after`, oldest first."""
+        query = {"after": str(after)} | ({"machine": machine} if machine else {})
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/events", query)["events"]
+        return answer
+
+    def reload(self) -> None:
+        """Tell the appliance to read the rendered documents again."""
+        self._json("POST", "/v1/reload")
+
+    def is_ready(self) -> bool:
+        """Return whether the appliance answers and says that it is ready."""
+        try:
+            status, _ = self._ask("GET", "/readyz")
+        except NotRunning:
+            return False
+        return status == http.HTTPStatus.OK
+
+    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+        status, body = self._ask(method, f"{path}?{urlencode(query)}" if query else path)
+        if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise ServeError(f"the appliance answered {status} to {method} {path}; see log/serve.log")
+        answer = json.loads(body) if body else {}
+        if status >= http.HTTPStatus.BAD_REQUEST:
+            raise UsageError(answer.get("reason", f"the appliance answered {status} to {method} {path}"))
+        return answer
+
+    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
+        connection = _UnixConnection(self._socket)
+        try:
+            connection.request(method, path, headers={"Host": "firstlight"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NotRunning(
+                f"the appliance does not answer on {self._socket} ({error}); start it: up"
+            ) from error
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, reached through its folder's descriptor: socket paths end at 107 bytes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(TIMEOUT_SECONDS)
+            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+        finally:
+            os.close(folder)

@@ -1,0 +1,93 @@
+"""Which Debian packages each kind of work needs, and how they are installed on a Debian machine.
+
+Services that a package would start are kept off: firstlight runs its own nginx, on its own ports.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bootstrap.errors import PreflightError
+from bootstrap.progress import Progress
+
+SERVE = ("dnsmasq-base", "ipxe", "nginx")
+LAB = ("iproute2", "ipxe-qemu", "openssh-client", "ovmf", "qemu-system-x86", "seabios")
+IMAGE = ("dosfstools", "e2fsprogs", "fdisk", "mmdebstrap", "mtools", "zstd")
+
+POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
+POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"
+
+
+def ensure(names: Sequence[str], progress: Progress) -> tuple[str, ...]:
+    """Install the packages of `names` that are missing and return them; nothing missing: nothing done.
+
+    Raises:
+        PreflightError: not root, not Debian, or apt-get failed; the text holds the command to type.
+    """
+    absent = missing(names)
+    if not absent:
+        return ()
+    command = f"apt-get install --no-install-recommends {' '.join(absent)}"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise PreflightError(f"these Debian packages are missing: {' '.join(absent)}\nas root: {command}")
+    progress(f"installing Debian packages: {' '.join(absent)}")
+    with no_services_started():
+        _apt("update", "-qq")
+        _apt("install", "-y", "-qq", "--no-install-recommends", *absent)
+    if "nginx" in absent and shutil.which("systemctl"):
+        subprocess.run(["systemctl", "disable", "--quiet", "nginx.service"], check=False, capture_output=True)
+    return absent
+
+
+def missing(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the packages of `names` that dpkg does not know as installed, in the order given."""
+    try:
+        query = subprocess.run(
+            ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError as error:
+        text = "this is no Debian system (no dpkg-query); serving needs Debian 12 or 13 as root"
+        raise PreflightError(text) from error
+    installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
+    return tuple(name for name in names if name not in installed)
+
+
+@contextmanager
+def no_services_started() -> Iterator[None]:
+    """Keep packages from starting their services meanwhile; an existing policy of the site is left alone."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text(POLICY_TEXT)
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
+
+
+def _apt(*arguments: str) -> None:
+    command = ["apt-get", *arguments]
+    # A session of its own: Ctrl-C must not hit dpkg in the middle of a package.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    )
+    try:
+        output, _ = process.communicate()
+    except KeyboardInterrupt:
+        process.communicate()
+        raise
+    if process.returncode != 0:
+        tail = "\n".join(output.splitlines()[-10:])
+        raise PreflightError(f"{' '.join(command)} failed (exit {process.returncode}):\n{tail}")

@@ -1,0 +1,54 @@
+"""What `status` says of machines: the operator API's objects as rows for people, and the verdict over all."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+HEADINGS = ("NAME", "POOL", "STATE", "FIRMWARE", "ADDRESS", "DISK", "SINCE", "MESSAGE")
+DONE = frozenset({"installed", "joined", "ready", "gpu-ready"})
+BROKEN = frozenset({"failed", "quarantined", "conflict"})
+UNKNOWN = "-"
+
+
+def rows(machines: Sequence[Mapping[str, Any]], now: datetime) -> list[tuple[str, ...]]:
+    """Return one row per machine under HEADINGS."""
+    return [row(machine, now) for machine in machines]
+
+
+def row(machine: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    """Return the cells of one machine."""
+    cells = (machine.get(key) or UNKNOWN for key in ("name", "pool", "state", "firmware", "address", "disk"))
+    return (*map(str, cells), age(machine.get("since"), now), message(machine))
+
+
+def message(machine: Mapping[str, Any]) -> str:
+    """Return what a person should know: the stage and percent of work under way, else the last message."""
+    text = str(machine.get("message") or machine.get("reason") or "")
+    if machine.get("state") != "installing" or not machine.get("stage"):
+        return text
+    return f"{machine['stage']} {machine.get('percent') or 0} %  {text}".rstrip()
+
+
+def age(since: str | None, now: datetime) -> str:
+    """Return how long ago `since` (RFC 3339) was, in kubectl's short form: 41s, 5m10s, 3h, 2d."""
+    if not since:
+        return UNKNOWN
+    seconds = max(0, int((now - datetime.fromisoformat(since)).total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 120:  # noqa: PLR2004  # kubectl's own thresholds
+        return f"{seconds}s"
+    if minutes < 10:  # noqa: PLR2004
+        return f"{minutes}m{seconds % 60}s"
+    if hours < 3:  # noqa: PLR2004
+        return f"{minutes}m"
+    return f"{hours}h" if days < 2 else f"{days}d"  # noqa: PLR2004
+
+
+def is_done(machine: Mapping[str, Any]) -> bool:
+    """Return whether the machine runs from its own disk and its SSH server has been seen to answer."""
+    return machine["state"] in DONE and bool(machine.get("sshAnswers"))
+
+
+def is_broken(machine: Mapping[str, Any]) -> bool:
+    """Return whether the machine waits for a person."""
+    return machine["state"] in BROKEN

@@ -1,0 +1,198 @@
+"""The steps of a run, in order: check, keys, render, plan, image build, lab up, serve. `up` does all of them."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bootstrap import background, packages
+from bootstrap.artifacts import find_manifest
+from bootstrap.config import load
+from bootstrap.disk import read_bundle, write_bundle
+from bootstrap.errors import PreflightError
+from bootstrap.image.debian import build
+from bootstrap.image.recipe import FAMILY as BUILT_HERE
+from bootstrap.image.recipe import Options
+from bootstrap.keys import ensure_keys
+from bootstrap.lab.power import PowerState
+from bootstrap.lab.rack import Rack
+from bootstrap.model import Cluster, DebianImage, Os
+from bootstrap.operator import Operator
+from bootstrap.plan import Plan, plan
+from bootstrap.progress import Reporter
+from bootstrap.render.bundle import Bundle, digest, render_bundle
+from bootstrap.rendering import with_lab_key
+from bootstrap.workplace import Workplace
+from certs.keyring import PublicKeyring
+from certs.secret import Secret
+
+NAMESPACES = Path("/run/netns")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every step of one command knows."""
+
+    configs: tuple[Path, ...]
+    place: Workplace
+    cluster: Cluster
+    reporter: Reporter
+    passphrase: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How to take back what a run started, newest first."""
+
+    actions: list[Callable[[], object]]
+
+    def add(self, action: Callable[[], object]) -> None:
+        """Remember an action, before the thing it takes back is begun."""
+        self.actions.append(action)
+
+    def all(self) -> None:
+        """Take everything back."""
+        while self.actions:
+            self.actions.pop()()
+
+
+def check(configs: Sequence[Path], reporter: Reporter) -> Cluster:
+    """Load the configuration.
+
+    Raises:
+        ConfigError: it has problems; all of them are in the error.
+    """
+    with reporter.step("check"):
+        cluster = load(configs)
+        kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
+        reporter.say(
+            f"{' + '.join(map(str, configs))}: cluster {cluster.metadata.name}, {kinds}, no problems"
+        )
+    return cluster
+
+
+def keys(run: Run) -> PublicKeyring:
+    """Make the keys and certificates that are missing or out of date; return the public ones."""
+    with run.reporter.step("keys"):
+        run.place.make()
+        made = ensure_keys(run.cluster, run.place.work, datetime.now(UTC), run.passphrase)
+        tell(run.reporter, made.lines, nothing="every key and certificate is in order")
+    return made.keyring.public
+
+
+def render(run: Run, keyring: PublicKeyring) -> Bundle:
+    """Render every document; writes nothing."""
+    with run.reporter.step("render"):
+        bundle = render_bundle(with_lab_key(run.cluster, run.place.work), keyring)
+        run.reporter.say(f"{len(bundle)} documents, {digest(bundle)[:12]}")
+    return bundle
+
+
+def write(run: Run, bundle: Bundle) -> Plan:
+    """Show what the documents change, then write them."""
+    with run.reporter.step("plan"):
+        changes = plan(read_bundle(run.place.bundle), bundle)
+        tell(run.reporter, changes.lines, nothing="no document changes")
+        write_bundle(run.place.bundle, bundle)
+    return changes
+
+
+def build_images(run: Run) -> None:
+    """Build the images that the pools need and that are not there.
+
+    Raises:
+        PreflightError: a pool wants an image that is not built here and was not mirrored.
+    """
+    with run.reporter.step("image build") as progress:
+        wanted = {pool.os: pool.name for pool in run.cluster.pools if members(run.cluster, pool.name)}
+        if any(os_.family == BUILT_HERE for os_ in wanted):
+            packages.ensure(packages.IMAGE, progress)
+        for os_, pool in wanted.items():
+            if os_.family == BUILT_HERE:
+                manifest = build(options(os_, run.cluster.images.debian), run.place.cache, progress)
+                run.reporter.say(f"{image_name(os_)}: {manifest.key[:12]}")
+            elif find_manifest(run.place.cache, os_.family, os_.release, os_.kernel) is None:
+                raise PreflightError(f"pool {pool}: no image of {image_name(os_)} is in {run.place.cache}")
+
+
+def options(os_: Os, extra: DebianImage) -> Options:
+    """Return what the image builder must know of a pool's `os:` and of `images.debian`."""
+    return Options(release=os_.release, kernel=os_.kernel, packages=extra.packages, mirror=extra.mirror)
+
+
+def members(cluster: Cluster, pool: str) -> tuple[str, ...]:
+    """Return the names of the machines in `pool`."""
+    return tuple(machine.name for machine in cluster.machines if machine.pool == pool)
+
+
+def image_name(os_: Os) -> str:
+    """Return how people call an image."""
+    return f"{os_.family} {os_.release} ({os_.kernel} kernel)"
+
+
+def lab_up(run: Run, undo: Undo) -> Rack | None:
+    """Build the virtual rack, if the configuration has one; its machines stay off."""
+    if run.cluster.lab is None:
+        return None
+    with run.reporter.step("lab up") as progress:
+        packages.ensure(packages.LAB, progress)
+        rack = Rack(run.cluster, run.place.work)
+        if not (NAMESPACES / rack.namespace).exists():
+            undo.add(rack.down)
+        rack.up(progress)
+    return rack
+
+
+def serve(run: Run, rack: Rack | None, undo: Undo, *, has_changed: bool) -> None:
+    """Have the appliance run in the background with today's documents, and the lab's machines switched on."""
+    with run.reporter.step("serve") as progress:
+        packages.ensure(packages.SERVE, progress)
+        pid = background.pid_of(run.place)
+        if pid is not None and has_changed:
+            run.reporter.say("the documents changed: restarting the appliance")
+            background.stop(run.place)
+            pid = None
+        if pid is None:
+            undo.add(lambda: background.stop(run.place))
+            background.start(run.place, run.configs)
+            run.reporter.say(
+                f"appliance: {run.cluster.base_url} and {run.cluster.secure_url}, log {run.place.serve_log}"
+            )
+        else:
+            run.reporter.say(f"the appliance runs already (pid {pid})")
+        if rack is not None:
+            switch_on(rack, run.reporter)
+
+
+def switch_on(rack: Rack, reporter: Reporter) -> None:
+    """Switch on the lab's machines that are off."""
+    for name, state in rack.states().items():
+        if state is PowerState.OFF:
+            rack.power_on(name)
+            reporter.say(f"lab: {name} switched on, network first in its boot order")
+
+
+def down(place: Workplace, cluster: Cluster, reporter: Reporter) -> None:
+    """End the appliance and the lab; everything in the work folder stays."""
+    if background.stop(place):
+        reporter.say("appliance stopped")
+    if cluster.lab is not None and os.geteuid() == 0:
+        Rack(cluster, place.work).down()
+        reporter.say("lab is down")
+
+
+def expected(cluster: Cluster) -> tuple[str, ...]:
+    """Return the machines that install without being asked again: those of pools with `arm: auto`."""
+    return tuple(machine.name for machine in cluster.machines if cluster.pool(machine.pool).arm == "auto")
+
+
+def tell(reporter: Reporter, lines: Sequence[str], *, nothing: str) -> None:
+    """Say each line, or that there was nothing to do."""
+    for line in lines or (nothing,):
+        reporter.say(line)
+
+
+def operator_of(run: Run) -> Operator:
+    """Return the way to ask the running appliance."""
+    return Operator(run.place.work)
