@@ -55,7 +55,7 @@ def decide(machine: Machine | None, record: MachineRecord | None, *, image: str 
     if record.state in ON_DISK:
         return Local(reason=f"{machine.name} is {record.state}")
     if record.state is State.RETIRED:
-        return Leave(reason=f"{machine.name} is retired; machine arm {machine.name} brings it back")
+        return Leave(reason=f"{machine.name} is retired - machine arm {machine.name} brings it back")
     if record.state in (State.ARMED, State.INSTALLING) and record.arm:
         return _armed(machine, record, record.arm, image=image)
     return _waiting(machine, record)
@@ -70,7 +70,7 @@ def _unlisted(record: MachineRecord | None) -> Boot:
 def _armed(machine: Machine, record: MachineRecord, arm: str, *, image: str | None) -> Boot:
     if image is None:
         return Wait(
-            reason=f"{machine.name} is armed, but the image of pool {machine.pool} is not built: image build"
+            reason=f"{machine.name} is armed, but the image of pool {machine.pool} is not built - image build"
         )
     # The last granted pass may still be running or lost its report: the installer finds out by the disk's
     # marker, and only its fourth request to write ends the arm.
@@ -82,4 +82,4 @@ def _waiting(machine: Machine, record: MachineRecord) -> Boot:
     why = f"{machine.name} is {record.state}"
     if record.reason:
         why = f"{why}: {record.reason}"
-    return Wait(reason=f"{why}; {RULES[record.state].next_step.replace('NAME', machine.name)}")
+    return Wait(reason=f"{why} - {RULES[record.state].next_step.replace('NAME', machine.name)}")

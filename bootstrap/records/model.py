@@ -56,6 +56,7 @@ class MachineRecord(Record):
 
     `arm` is the id of the permission to write its disk; `attempts` counts the write passes granted under it.
     `settled` is the number of the event that ended the arm: a report that comes twice gets it as its answer.
+    `answered` is what its last network boot got.
     """
 
     mac: str
@@ -79,6 +80,7 @@ class MachineRecord(Record):
     ssh_answers: bool = False
     is_stuck: bool = False
     said: Introduction = Introduction()
+    answered: str = ""
 
 
 class Stranger(Record):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from bootstrap.errors import StateError
 from bootstrap.records.ledger import THIS_EVENT, Change, Note
-from bootstrap.records.model import MOST_ATTEMPTS, DiskChoice, MachineRecord
+from bootstrap.records.model import MOST_ATTEMPTS, DiskChoice, Introduction, MachineRecord
 from bootstrap.states import ON_DISK, RULES, State, move
 
 MACHINE = "machine"
@@ -71,6 +71,20 @@ def retire(record: MachineRecord, now: datetime) -> Change:
     return Change(record=retired, note=note(retired, OPERATOR, "retired", reason=text))
 
 
+def asked(
+    record: MachineRecord, *, firmware: str | None, said: Introduction, decision: str, reason: str
+) -> Change:
+    """Note a network boot and its answer; a machine that waits and asks again is told of once.
+
+    It is no sign of life of an installer: a machine that never gets beyond its boot stays silent.
+    """
+    answered = f"{decision}: {reason}"
+    seen = record.but(firmware=firmware or record.firmware, said=said, answered=answered)
+    if decision == "wait" and answered == record.answered:
+        return Change(record=seen)
+    return Change(record=seen, note=note(seen, MACHINE, "network-boot", decision=decision, reason=reason))
+
+
 def begin(record: MachineRecord, now: datetime, *, disk: DiskChoice | None, nonce: str | None) -> Change:
     """Grant one write pass; the fourth request of an arm ends it as failed (see `attempts` of the result).
 
@@ -133,6 +147,12 @@ def failed(record: MachineRecord, now: datetime, *, reason: str, detail: str) ->
     ended = _moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT, contact_at=now)
     told = note(ended, MACHINE, "failed", decision="failed", reason=reason, detail=detail)
     return Change(record=ended, note=told)
+
+
+def found(record: MachineRecord, now: datetime, *, firmware: str | None, detail: str) -> Change:
+    """Note that the installer runs and what it found."""
+    seen = record.but(firmware=firmware or record.firmware, contact_at=now, is_stuck=False)
+    return Change(record=seen, note=note(seen, MACHINE, "facts", detail=detail))
 
 
 def progress(record: MachineRecord, now: datetime, *, stage: str, percent: int, message: str) -> Change:

@@ -26,7 +26,7 @@ def test_without_an_image_it_waits_and_says_what_to_do(state: State) -> None:
     boot = decide(MACHINE, record(state), image=None)
 
     assert isinstance(boot, Wait)
-    assert boot.reason == "w1 is armed, but the image of pool workers is not built: image build"
+    assert boot.reason == "w1 is armed, but the image of pool workers is not built - image build"
 
 
 def test_used_up_passes_still_reach_the_installer_which_may_find_its_work_done() -> None:
@@ -42,8 +42,8 @@ def test_what_is_on_disk_boots_from_disk(state: State, image: str | None) -> Non
 @pytest.mark.parametrize(
     ("state", "says"),
     [
-        (State.ACCEPTED, "w1 is accepted; arm it: machine arm w1"),
-        (State.FAILED, "w1 is failed: no disk matches; remove the cause, then: machine arm w1"),
+        (State.ACCEPTED, "w1 is accepted - arm it: machine arm w1"),
+        (State.FAILED, "w1 is failed: no disk matches - remove the cause, then: machine arm w1"),
         (State.QUARANTINED, "w1 is quarantined"),
         (State.CONFLICT, "w1 is conflict"),
         (State.DISCOVERED, "w1 is discovered"),

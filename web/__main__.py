@@ -1,0 +1,94 @@
+"""`python -m web --work FOLDER --cache FOLDER`: nginx and the application behind it, until SIGTERM."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bootstrap.errors import ServeError
+from web import nginx
+from web.children import Child
+from web.server import set_up_logging
+
+ROUND_SECONDS = 0.1
+PID_FILE = Path("run/web.pid")
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run both children; return the exit code."""
+    arguments = _arguments()
+    os.umask(0o077)
+    set_up_logging()
+    try:
+        run(arguments.work, arguments.cache.resolve())
+    except ServeError as error:
+        log.critical("%s", error)
+        return error.exit_code
+    return 0
+
+
+def run(work: Path, cache: Path) -> None:
+    """Run nginx and the application with `work` as their current folder, and return when both have ended.
+
+    Raises:
+        ServeError: the work folder holds nothing rendered.
+    """
+    room = Path(__file__).resolve().parent.parent
+    os.environ["PYTHONPATH"] = str(room)
+    if not (work / nginx.CONFIG).is_file():
+        raise ServeError(f"{work / nginx.CONFIG} is not there; run deploy.py render first")
+    os.chdir(work)
+    stop = _Stop()
+    nginx.prepare(cache)
+    PID_FILE.write_text(str(os.getpid()))
+    server = (sys.executable, "-m", "web.server", "--cache", str(cache))
+    front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache))
+    back = Child("the application", server, before=lambda: None)
+    try:
+        _keep(front, back, stop)
+    finally:
+        front.end()
+        back.end()
+        PID_FILE.unlink(missing_ok=True)
+        nginx.OPERATOR_SOCKET.unlink(missing_ok=True)
+
+
+def _keep(front: Child, back: Child, stop: "_Stop") -> None:
+    stamp = nginx.stamp()
+    while not stop.asked:
+        back.keep()
+        front.keep()
+        if (found := nginx.stamp()) != stamp:
+            stamp = found
+            log.info("nginx reads its files again")
+            front.signal(signal.SIGHUP)
+        time.sleep(ROUND_SECONDS)
+
+
+class _Stop:
+    """Remembers that SIGTERM or SIGINT came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        del number, frame
+        self.asked = True
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m web", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="the cluster's work folder")
+    parser.add_argument("--cache", type=Path, required=True, help="the folder of artifacts and images")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

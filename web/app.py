@@ -1,0 +1,70 @@
+"""The application: every dependency is an argument, every route declares who may call it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from flask import Flask
+
+from bootstrap.errors import ServeError
+from bootstrap.state import Store
+from web import boot, health, ignition, machine, metrics, operator, pxe_events
+from web.answers import install_error_handlers
+from web.bodies import SMALL_BODY
+from web.images import Images
+from web.listeners import Routes
+from web.site import Rendered, Site
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """Return a random id for an arm (RFC 9562, version 4)."""
+    return str(uuid4())
+
+
+def create_site(
+    store: Store,
+    *,
+    images: Images,
+    read_rendered: Callable[[], Rendered],
+    is_nginx_up: Callable[[], bool],
+    clock: Callable[[], datetime] = now,
+    ids: Callable[[], str] = new_id,
+) -> Site:
+    """Return the site over `store`, with the rendered documents loaded and the machines enrolled.
+
+    Raises:
+        StateError: the store could not read or write.
+    """
+    return Site(
+        store,
+        clock=clock,
+        new_id=ids,
+        images=images,
+        read_rendered=read_rendered,
+        is_nginx_up=is_nginx_up,
+    )
+
+
+def create_app(site: Site) -> Flask:
+    """Return the application that answers for `site`.
+
+    Raises:
+        ServeError: a route does not declare who may call it, or Flask's debugger is on.
+    """
+    app = Flask("web", static_folder=None)
+    if app.debug:
+        raise ServeError("FLASK_DEBUG is set: the debugger would run what anyone sends; unset it")
+    app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    install_error_handlers(app)
+    routes = Routes(app)
+    metrics.add(app, routes, site)
+    for room in (boot, ignition, machine, pxe_events, operator, health):
+        room.add(routes, site)
+    routes.refuse_undeclared()
+    return app

@@ -1,0 +1,190 @@
+"""What machines say in a body: limited before it is parsed, typed, and only what is listed here is kept."""
+
+import json
+import re
+from typing import Annotated, Any, Literal, NoReturn
+
+from flask import request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from bootstrap.model import mac_from
+from bootstrap.records.model import DiskChoice
+from web.answers import Refusal
+
+SMALL_BODY = 64 * 1024
+FACTS_BODY = 1024 * 1024  # a machine with hundreds of disks
+DEEPEST_JSON = 25
+LONGEST_TEXT = 500  # characters of free text that are kept
+
+
+def clean(value: object, longest: int = LONGEST_TEXT) -> str:
+    """Return `value` as one line without control characters; what is longer than `longest` is cut off.
+
+    Raises:
+        ValueError: it is neither text nor nothing.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueError
+    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * longest])
+    return " ".join(printable.split())[:longest]
+
+
+def short(value: object) -> str:
+    """Return `value` as one line of at most 128 characters."""
+    return clean(value, 128)
+
+
+_SSH_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]{1,48} [A-Za-z0-9+/=]{16,4096}")
+_ARM = r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$"
+
+MacAddress = Annotated[str, BeforeValidator(mac_from)]
+Line = Annotated[str, BeforeValidator(clean)]
+Word = Annotated[str, BeforeValidator(short)]
+SshHostKey = Annotated[str, Field(pattern=f"^{_SSH_KEY.pattern}$")]
+Bytes = Annotated[int, Field(ge=0, lt=2**63)]
+Firmware = Literal["bios", "uefi"]
+
+
+class Said(BaseModel):
+    """Base of all that is said to us: keys that are not listed are dropped."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class SaidDisk(Said):
+    """The disk that an installer chose."""
+
+    path: Word = ""
+    serial: Word = ""
+    wwn: Word = ""
+    model: Word = ""
+    size: Bytes = 0
+
+    def choice(self) -> DiskChoice | None:
+        """Return it as it is recorded; None if it names nothing."""
+        return DiskChoice(**self.model_dump(include=set(DiskChoice.model_fields))) if self.path else None
+
+
+class FoundDisk(SaidDisk):
+    """A disk that an installer found."""
+
+    type: Word = ""
+    removable: bool | None = None
+    read_only: bool | None = None
+    sector_size: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    by_path: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
+
+
+class Facts(Said):
+    """What an installer found in the machine."""
+
+    firmware: Firmware | None = None
+    serial: Word = ""
+    uuid: Word = ""
+    vendor: Word = ""
+    product: Word = ""
+    kernel: Word = ""
+    cpus: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    memory: Bytes | None = None
+    disks: Annotated[tuple[FoundDisk, ...], Field(max_length=1024)] = ()
+
+
+class Begin(Said):
+    """The request for one write pass; `nonce` tells a repetition from a second request."""
+
+    mac: MacAddress
+    arm: Annotated[str, Field(pattern=_ARM)]
+    facts: Facts = Facts()
+    disk: SaidDisk = SaidDisk()
+    nonce: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
+
+
+class Report(Said):
+    """What an installer or an installed system tells; facts and the disk come beside the other keys."""
+
+    mac: MacAddress
+    arm: Annotated[str, Field(pattern=_ARM)]
+    kind: Literal["facts", "progress", "complete", "already-installed", "failed", "booted"]
+    stage: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    message: Line = ""
+    address: Word = ""
+    firmware: Firmware | None = None
+    ssh_host_keys: Annotated[tuple[SshHostKey, ...], Field(max_length=16)] = ()
+    facts: Facts | None = None
+
+
+class Sighting(Said):
+    """What pxe saw on the wire; `arch` is DHCP option 93."""
+
+    mac: MacAddress | Literal[""] = ""
+    kind: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    detail: Line = ""
+    arch: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+def said(kind: Any, *, limit: int = SMALL_BODY) -> tuple[Any, dict[str, Any] | list[Any]]:
+    """Return the request's body as a `kind`, and as the bare JSON value.
+
+    Raises:
+        Refusal: 413 if it is longer than `limit` bytes, 400 if it is no JSON or no `kind`.
+    """
+    value = json_from(_body(limit))
+    return typed(kind, value), value
+
+
+def typed(kind: Any, value: Any) -> Any:
+    """Return `value` as a `kind`; raises Refusal 400 with the first thing that is wrong."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise Refusal(400, _first_problem(error)) from error
+
+
+def _body(limit: int) -> bytes:
+    # Werkzeug stops reading at this length also where the header lies about it.
+    request.max_content_length = limit
+    return request.get_data(cache=False)
+
+
+def json_from(body: bytes) -> Any:
+    """Return the JSON value in `body`.
+
+    Raises:
+        Refusal: 400 if it is no JSON (RFC 8259: NaN is none), or nested deeper than DEEPEST_JSON.
+    """
+    try:
+        value = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "the body is not JSON") from error
+    layer, depth = [value], 0
+    while layer and depth <= DEEPEST_JSON:
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        depth += 1
+    if layer:
+        raise Refusal(400, f"the body is nested deeper than {DEEPEST_JSON}")
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    match value:
+        case dict():
+            return list(value.values())
+        case list():
+            return value
+        case _:
+            return []
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return where and what, without the value: it may be anything."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"][:4])
+    return clean(f"{where}: {first['msg']}", 200)

@@ -1,0 +1,199 @@
+"""What an installer and an installed system ask and tell over HTTPS: begin, events, config."""
+
+import hmac
+from datetime import datetime
+from ipaddress import IPv4Address
+from typing import Any
+
+from flask import Response, jsonify, request
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+
+from bootstrap.artifacts import Manifest
+from bootstrap.model import Cluster
+from bootstrap.records import transitions
+from bootstrap.records.documents import INSTALLED, Document
+from bootstrap.records.ledger import Change, Note
+from bootstrap.records.model import MachineRecord
+from bootstrap.state import Put, Write
+from bootstrap.states import IllegalTransition, State
+from web.answers import Refusal
+from web.bodies import FACTS_BODY, SMALL_BODY, Begin, Facts, Report, said, typed
+from web.identity import mac_of
+from web.ignition import answer
+from web.images import url_of
+from web.listeners import Access, Routes
+from web.site import Site
+
+BRING_FACTS = ("facts", "failed")  # the inventory comes with these
+
+
+def add(routes: Routes, site: Site) -> None:
+    """Add the three routes."""
+
+    @routes.post("/v1/machine/begin", Access.MACHINE)
+    def begin() -> Response:
+        asked, _ = said(Begin, limit=FACTS_BODY)
+        return jsonify(grant(site, asked))
+
+    @routes.post("/v1/machine/events", Access.MACHINE)
+    def events() -> Response:
+        report, body = said(Report, limit=FACTS_BODY)
+        if report.kind not in BRING_FACTS and (request.content_length or 0) > SMALL_BODY:
+            raise RequestEntityTooLarge
+        return jsonify(seq=tell(site, report, body))
+
+    @routes.get("/v1/machine/config", Access.MACHINE)
+    def config() -> Response:
+        mac, arm = mac_of(request.args.get("mac", "")), request.args.get("arm", "")
+        site.listed(mac)
+        return answer(_config(site, current(site.ledger.machine(mac), arm)))
+
+
+def grant(site: Site, asked: Begin) -> dict[str, Any]:
+    """Grant one write pass and return what to write.
+
+    Raises:
+        Refusal: 409 with the reason, 503 if there is nothing to write yet.
+        Refused: the machine's state forbids it.
+    """
+    cluster, machine = site.cluster, site.listed(asked.mac)
+    image, document = site.images(cluster.pool(machine.pool)), site.documents.get(asked.mac, INSTALLED)
+    if image is None or document is None:
+        # Looked at before the grant: an attempt is not spent on what is missing here.
+        raise Refusal(
+            503, f"the image or the configuration of {machine.name} is not there; image build, reload"
+        )
+
+    def decide(record: MachineRecord | None, now: datetime) -> Change:
+        armed = current(record, asked.arm)
+        change = transitions.begin(armed, now, disk=asked.disk.choice(), nonce=asked.nonce)
+        return with_writes(change, _facts(asked.mac, asked.facts))
+
+    written = site.ledger.change(asked.mac, decide)
+    if written is None or written.record.state is not State.INSTALLING:
+        raise Refusal(409, written.record.reason if written else "not known")
+    return _granted(cluster, written.record, image, document)
+
+
+def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document: Document) -> dict[str, Any]:
+    config = f"{cluster.secure_url}/v1/machine/config?mac={record.mac.replace(':', '-')}&arm={record.arm}"
+    return {
+        "attempt": record.attempts,
+        "image": {
+            "url": url_of(cluster, image.disk),
+            "sha256": image.disk.sha256,
+            "size": image.disk.size,
+            "rawSize": image.raw_size,
+        },
+        "config": {"url": config, "sha256": document.etag},
+    }
+
+
+def _config(site: Site, record: MachineRecord) -> Document:
+    if record.state is not State.INSTALLING:
+        raise Refusal(409, f"{record.name} is {record.state}: it is not being installed")
+    document = site.documents.get(record.mac, INSTALLED)
+    if document is None:
+        raise NotFound
+    return document
+
+
+def current(record: MachineRecord | None, arm: str) -> MachineRecord:
+    """Return `record` if `arm` is the permission that it holds now.
+
+    Raises:
+        Refusal: 409, it is another one or there is none.
+    """
+    if record is None or not is_current(record, arm):
+        raise Refusal(409, "this arm is not the machine's current one; it was armed again, or never")
+    return record
+
+
+def is_current(record: MachineRecord, arm: str) -> bool:
+    """Return whether `arm` is the machine's current permission."""
+    return record.arm is not None and hmac.compare_digest(record.arm.encode(), arm.encode())
+
+
+def tell(site: Site, report: Report, body: Any) -> int:
+    """Take a report in and return the number of its event; 0 if it was no news.
+
+    A report that ended the arm and comes again gets the number that it got first.
+    """
+    site.listed(report.mac)
+    facts = report.facts or typed(Facts, body)
+
+    def decide(record: MachineRecord | None, now: datetime) -> Change:
+        if report.kind == "booted":
+            return _booted(site.cluster, record, report, now)
+        return _installing(current(record, report.arm), report, facts, now)
+
+    written = site.ledger.change(report.mac, decide)
+    if written is None:
+        raise NotFound
+    return written.seq or (written.record.settled if report.kind != "progress" else 0)
+
+
+def _installing(record: MachineRecord, report: Report, facts: Facts, now: datetime) -> Change:
+    """Return what a report of the installer changes."""
+    match report.kind:
+        case "progress":
+            return _progress(record, report, now)
+        case "complete" | "already-installed":
+            return transitions.installed(record, now, what=report.kind)
+        case "failed":
+            reason = report.message or "the installer gave no reason"
+            failed = transitions.failed(record, now, reason=reason, detail=report.stage)
+            return with_writes(failed, _facts(record.mac, facts))
+        case _:
+            told = transitions.found(record, now, firmware=facts.firmware, detail=report.message)
+            return with_writes(told, _facts(record.mac, facts))
+
+
+def _progress(record: MachineRecord, report: Report, now: datetime) -> Change:
+    if record.state is not State.INSTALLING:
+        raise Refusal(409, f"{record.name} is {record.state}: it is not being installed")
+    return transitions.progress(
+        record, now, stage=report.stage or "install", percent=report.percent, message=report.message
+    )
+
+
+def _booted(cluster: Cluster, record: MachineRecord | None, report: Report, now: datetime) -> Change:
+    """Return what the report of an installed system changes; that of an earlier arm moves nothing."""
+    if record is None:
+        return Change()
+    if not is_current(record, report.arm):
+        return Change(note=_only_told(record, "it carries an earlier arm"))
+    boot = transitions.Boot(
+        ssh_host_keys=report.ssh_host_keys,
+        address=_reachable(cluster, report.address),
+        firmware=report.firmware,
+    )
+    try:
+        return transitions.booted(record, now, boot)
+    except IllegalTransition as error:
+        return Change(note=_only_told(record, str(error)))
+
+
+def _only_told(record: MachineRecord, reason: str) -> Note:
+    return transitions.note(record, transitions.MACHINE, "booted", decision="ignored", reason=reason)
+
+
+def _reachable(cluster: Cluster, text: str) -> str | None:
+    """Return the address that a machine names if it is of the provisioning network: we will connect to it."""
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        return None
+    return str(address) if address in cluster.appliance.address.network else None
+
+
+def _facts(mac: str, facts: Facts) -> Write | None:
+    text = facts.model_dump_json(by_alias=True, exclude_defaults=True)
+    return Put(key=f"facts/{mac}", value=text.encode()) if facts != Facts() else None
+
+
+def with_writes(change: Change, write: Write | None) -> Change:
+    """Return `change` with one more write in its commit; none if it changes nothing and tells nothing."""
+    if write is None or change == Change():
+        return change
+    return Change(record=change.record, note=change.note, writes=(*change.writes, write))

@@ -1,0 +1,146 @@
+"""What the operator asks and orders, over the Unix socket that only the owner of the work folder can open."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from bootstrap.model import Cluster
+from bootstrap.records import transitions
+from bootstrap.records.ledger import UNKNOWN, Change
+from bootstrap.records.model import DiskChoice, MachineRecord
+from bootstrap.states import RULES, State
+from web.answers import Refusal, json_of
+from web.listeners import Access, Routes
+from web.site import Site
+
+MOST_EVENTS = 1000
+DETAIL_EVENTS = 50
+UNITS = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"))
+
+
+def add(routes: Routes, site: Site) -> None:
+    """Add the operator's routes."""
+
+    @routes.get("/v1/machines", Access.OPERATOR)
+    def machines() -> Response:
+        known = [machine_json(site.cluster, record) for record in site.ledger.machines()]
+        strangers = [json_of(stranger) for stranger in site.strangers.all()]
+        return jsonify(machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers)
+
+    @routes.get("/v1/machines/<name>", Access.OPERATOR)
+    def machine(name: str) -> Response:
+        return jsonify(_detail(site, _called(site, name)))
+
+    @routes.post("/v1/machines/<name>/arm", Access.OPERATOR)
+    def arm(name: str) -> Response:
+        return jsonify(_arm(site, _listed(site, name)))
+
+    @routes.post("/v1/machines/<name>/retire", Access.OPERATOR)
+    def retire(name: str) -> Response:
+        return jsonify(_retire(site, _called(site, name)))
+
+    @routes.get("/v1/events", Access.OPERATOR)
+    def history() -> Response:
+        return jsonify(events=[json_of(event) for event in _events(site)])
+
+    @routes.post("/v1/reload", Access.OPERATOR)
+    def reload() -> Response:
+        return jsonify(machines=len(site.load().machines))
+
+
+def machine_json(cluster: Cluster, record: MachineRecord) -> dict[str, Any]:
+    """Return a machine as the operator sees it; one that is listed no more shows as retired."""
+    machine = cluster.machine_by_mac(record.mac)
+    state = record.state if machine else State.RETIRED
+    reason = record.reason if machine else "no longer in the configuration"
+    reserved = str(machine.address) if machine and machine.address else None
+    shown = json_of(record)
+    names = ("mac", "arm", "firmware", "since", "stage", "percent", "attempts", "bootedAt", "contactAt")
+    return {name: shown[name] for name in (*names, "sshAnswers", "sshHostKeys", "isStuck", "said")} | {
+        "name": machine.name if machine else record.name,
+        "pool": machine.pool if machine else None,
+        "state": str(state),
+        "reason": reason,
+        "message": record.message or reason,
+        "address": record.address or reserved,
+        "disk": disk_text(record.disk),
+        "owner": RULES[state].owner,
+        "nextStep": RULES[state].next_step.replace("NAME", record.name),
+    }
+
+
+def disk_text(disk: DiskChoice | None) -> str | None:
+    """Return a disk in a few words: its serial number (else WWN, else path) and its size."""
+    if disk is None:
+        return None
+    name = disk.serial or disk.wwn or disk.path
+    unit, word = next(((unit, word) for unit, word in UNITS if disk.size >= unit), (1, "B"))
+    return f"{name} {disk.size / unit:.4g} {word}"
+
+
+def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
+    facts = site.store.get(f"facts/{record.mac}")
+    events = site.ledger.events_of(record.mac)[-DETAIL_EVENTS:]
+    return machine_json(site.cluster, record) | {
+        "facts": json.loads(facts.value) if facts else None,
+        "events": [json_of(event) for event in events],
+    }
+
+
+def _called(site: Site, name: str) -> MachineRecord:
+    """Return the machine called `name`, also one that is listed no more; raises Refusal 404."""
+    machine = site.cluster.machine(name)
+    if machine is not None and (record := site.ledger.machine(machine.mac)):
+        return record
+    for record in site.ledger.machines():
+        if record.name == name:
+            return record
+    raise Refusal(404, f"no machine is called {name[:64]}")
+
+
+def _listed(site: Site, name: str) -> MachineRecord:
+    record = _called(site, name)
+    if site.cluster.machine_by_mac(record.mac) is None:
+        raise Refusal(409, f"{record.name} is no longer in the configuration; list it, then arm it")
+    return record
+
+
+def _arm(site: Site, record: MachineRecord) -> dict[str, Any]:
+    arm_id = site.new_id()
+    return _change(
+        site,
+        record,
+        lambda found, now: transitions.arm(
+            found, arm_id, now, who=transitions.OPERATOR, reason="ordered by the operator"
+        ),
+    )
+
+
+def _retire(site: Site, record: MachineRecord) -> dict[str, Any]:
+    if record.state is State.RETIRED:
+        return machine_json(site.cluster, record)
+    return _change(site, record, transitions.retire)
+
+
+def _change(site: Site, record: MachineRecord, decide: Any) -> dict[str, Any]:
+    written = site.ledger.change(record.mac, lambda found, now: decide(found, now) if found else Change())
+    return machine_json(site.cluster, written.record if written else record)
+
+
+def _events(site: Site) -> Iterator[Any]:
+    """Yield what the query asks for: `after` (default 0), and `machine` by name or "unknown"."""
+    after = _number(request.args.get("after", "0"))
+    name = request.args.get("machine")
+    if name is None:
+        yield from site.ledger.events_after(after, MOST_EVENTS)
+        return
+    log = UNKNOWN if name == UNKNOWN else _called(site, name).mac
+    yield from site.ledger.events_of(log, after=after)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**63))):
+        raise Refusal(400, "after: a number")
+    return int(text)

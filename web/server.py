@@ -1,0 +1,107 @@
+"""The process behind nginx: Flask under granian, one worker with threads, which alone opens the store."""
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server import Server
+
+from bootstrap.errors import FirstlightError, ServeError
+from bootstrap.state import Store
+from bootstrap.state.sqlite import SqliteStore
+from web import nginx
+from web.app import create_app, create_site
+from web.bundle import read_rendered
+from web.images import CachedImages
+from web.watch import Watcher
+
+SOCKET = Path("run/web.sock")
+DATABASE = Path("state/state.db")
+# Handlers are short; most of these wait for the one writer's sync of the disk.
+THREADS = 32
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve until SIGTERM; the current folder is the work folder."""
+    cache = _arguments().cache
+    set_up_logging()
+    SOCKET.unlink(missing_ok=True)
+    server = Server(
+        "web",
+        interface=Interfaces.WSGI,
+        uds=SOCKET,
+        uds_permissions=0o600,
+        workers=1,
+        blocking_threads=THREADS,
+        blocking_threads_idle_timeout=3600,
+        backlog=1024,
+        log_level=LogLevels.warning,
+        websockets=False,
+        workers_kill_timeout=5,
+    )
+    # granian makes the path absolute; a socket's path ends at 107 bytes, and work folders may lie deep.
+    server.bind_uds = SOCKET
+    server.serve(target_loader=partial(load, cache), wrap_loader=False)
+
+
+def load(cache: Path) -> Callable[..., Any]:
+    """Return the application, in the worker process; end that with the reason if it is not possible."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    try:
+        store = open_store()
+        site = create_site(
+            store,
+            images=CachedImages(cache),
+            read_rendered=partial(read_rendered, Path()),
+            is_nginx_up=nginx.is_up,
+        )
+        app = create_app(site)
+    except FirstlightError as error:
+        log.critical("web cannot start: %s", error)
+        sys.exit(error.exit_code)
+    Watcher(site).start()
+    return app.wsgi_app
+
+
+def open_store() -> Store:
+    """Return the store that the configuration names.
+
+    Raises:
+        ServeError: it is one that does not exist yet.
+        StateError: it cannot be opened.
+    """
+    kind = read_rendered(Path()).cluster.appliance.store
+    if kind != "sqlite":
+        raise ServeError(f"appliance.store: {kind} is not there yet; write sqlite")
+    DATABASE.parent.mkdir(mode=0o700, exist_ok=True)
+    return SqliteStore(DATABASE)
+
+
+def set_up_logging() -> None:
+    """Log to stderr, one line each."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s web %(levelname)s %(message)s"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m web.server")
+    parser.add_argument("--cache", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()

@@ -1,0 +1,95 @@
+"""Everything a handler needs, as one value: the configuration as loaded, the records, the doors outside."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from werkzeug.exceptions import NotFound
+
+from bootstrap.model import Cluster, Machine
+from bootstrap.records.documents import Documents
+from bootstrap.records.enrolment import enrol
+from bootstrap.records.ledger import Ledger
+from bootstrap.records.strangers import Strangers
+from bootstrap.state import Store
+from web.answers import Refusal
+from web.images import Images
+from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE, Buckets
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What deploy.py rendered: the cluster, and the documents by MAC and kind."""
+
+    cluster: Cluster
+    documents: Mapping[tuple[str, str], bytes]
+
+
+class Site:
+    """The appliance as its handlers see it.
+
+    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        images: Images,
+        read_rendered: Callable[[], Rendered],
+        is_nginx_up: Callable[[], bool],
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.new_id = new_id
+        self.images = images
+        self.ledger = Ledger(store, clock)
+        self.strangers = Strangers(self.ledger, clock)
+        self.documents = Documents(store)
+        self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
+        self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
+        self._read_rendered = read_rendered
+        self._is_nginx_up = is_nginx_up
+        self.cluster = self.load()
+
+    def load(self) -> Cluster:
+        """Read what is rendered, take its documents into the store, and enrol machines that are new.
+
+        Raises:
+            StateError: the store could not write; the old configuration stays in force.
+        """
+        rendered = self._read_rendered()
+        if self.documents.replace(rendered.documents):
+            log.info("loaded %d documents", len(rendered.documents))
+        enrol(rendered.cluster, self.ledger, self.new_id)
+        self.cluster = rendered.cluster
+        return rendered.cluster
+
+    def listed(self, mac: str) -> Machine:
+        """Return the machine that sends a report, if it may send one now.
+
+        Raises:
+            NotFound: the configuration does not list it.
+            Refusal: 429, it reports too often.
+        """
+        machine = self.cluster.machine_by_mac(mac)
+        if machine is None:
+            raise NotFound
+        if not self.machine_buckets.take(mac):
+            raise Refusal(429, "too many reports; wait a little")
+        return machine
+
+    def missing(self) -> list[str]:
+        """Return what the appliance still lacks to serve; empty means ready. Raises StateError."""
+        lacks = {
+            "documents are not loaded": not self.documents.are_loaded(),
+            "nginx does not answer": not self._is_nginx_up(),
+        }
+        return [text for text, is_lacking in lacks.items() if is_lacking]
