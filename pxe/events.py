@@ -29,7 +29,7 @@ class Event:
 
     `mac` is lower case with colons, or empty where only `address` (dotted IPv4) is known. `detail` is text
     for people, already cleaned. `arch` is DHCP option 93 (RFC 4578), None if the machine did not say;
-    `firmware` is what our dnsmasq.conf took it for.
+    `firmware` is what our dnsmasq.conf took it for, said once per packet.
     """
 
     mac: str

@@ -5,6 +5,7 @@ said of itself, the message, the tags that matched, the reply, the reply's optio
 makes it whole, and nothing marks that end but what follows, or silence: hence `flush`.
 """
 
+import dataclasses
 import re
 from collections import OrderedDict
 from collections.abc import Collection
@@ -82,7 +83,11 @@ class LogReader:
         for kind, address, mac, _ in packet.messages:
             if kind is Kind.ACK and address:
                 self._remember(address, mac)
-        return tuple(_event(packet, *message) for message in packet.messages)
+        events = [_event(packet, *message) for message in packet.messages]
+        return tuple(
+            dataclasses.replace(event, firmware="") if number else event
+            for number, event in enumerate(events)
+        )
 
     @property
     def is_waiting(self) -> bool:
@@ -156,7 +161,7 @@ def firmware_of(tags: Collection[str]) -> str:
 
 
 def _event(packet: _Packet, kind: Kind, address: str, mac: str, tail: str) -> Event:
-    said = (address, *_words(packet, kind), tail)
+    said = (address, *_words(packet, kind), tail if tail != packet.boot_file else "")
     detail = clean(", ".join(word for word in said if word))
     tags = packet.said.get("tags", "").split(", ")
     return Event(

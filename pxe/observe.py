@@ -56,7 +56,9 @@ class Observer:
     def _tell(self, events: tuple[Event, ...]) -> None:
         for event in events:
             known = self._with_mac(event)
-            log.info("%s: %s: %s", known.mac or known.address, known.kind, known.detail)
+            log.info(
+                "%s", ": ".join(filter(None, (known.mac or known.address, known.kind.value, known.detail)))
+            )
             if remark := remark_on(known):
                 log.warning("%s: %s", known.mac, remark)
             if known.mac:
@@ -76,7 +78,7 @@ def remark_on(event: Event) -> str:
     if event.kind not in _ASKING:
         return ""
     if event.firmware == UNKNOWN:
-        said = "none" if event.arch is None else str(event.arch)
-        return f"firmware of a kind that is not in our table (architecture {said}): it gets no loader"
+        said = "" if event.arch is None else f" (architecture {event.arch})"
+        return f"firmware of a kind{said} that is not in our table: it gets no loader"
     row = next((row for row in TABLE if row.name == event.firmware), None)
     return f"{row.name} gets no loader: {row.note}" if row and row.loader is None else ""

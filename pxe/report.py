@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from pxe.events import Event
+from pxe.events import Event, clean
 
 log = logging.getLogger("pxe")
 
@@ -127,7 +127,7 @@ class Reporter:
             body = [event.as_json() for event in events]
             answer = self._session.post(self._url, json=body, timeout=timeouts, allow_redirects=False)
         except OSError as error:  # all of requests' own errors are, and so is a missing certificate file
-            return f"{type(error).__name__}: {error}"
+            return _cause(error)
         if answer.status_code in _USELESS_AGAIN:
             log.error("web refused %d events for ever (%d); they are lost", len(events), answer.status_code)
             return ""
@@ -144,6 +144,13 @@ class Reporter:
         if self._pause:
             log.info("web takes events again")
         self._pause = 0.0
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason: requests wraps it three times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {clean(str(error))}"
 
 
 def session(work: Path) -> requests.Session:
