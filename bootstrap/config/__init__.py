@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bootstrap.config.dump import dump, parse_dump
+from bootstrap.config.dumping import dump, parse_dump
 from bootstrap.config.loading import load
 
-__all__ = ["dump", "explain", "load", "parse_dump", "schema", "schema_text"]
+__all__ = ["dump", "explain", "load", "parse_dump", "reference", "schema", "schema_text"]
 
 
 def explain(paths: Sequence[Path], key: str) -> str:
@@ -34,3 +34,10 @@ def schema_text() -> str:
     from bootstrap.config import exporting  # noqa: PLC0415  # most commands do not need it
 
     return exporting.schema_text()
+
+
+def reference() -> str:
+    """Return the Markdown tables of all keys, as docs/config.md holds them."""
+    from bootstrap.config import documenting  # noqa: PLC0415  # only the documentation needs it
+
+    return documenting.reference()

@@ -191,12 +191,15 @@ class _Composer:
 
 
 _SYNTAX = (
-    ("mapping values are not allowed", "has a ': ' too many; check the indentation, or quote the value"),
+    (
+        "mapping values are not allowed",
+        "has a ': ' too many, or the line above lacks one; or quote the value",
+    ),
     ("expected key", "does not line up with the lines above; check the indentation"),
     ("expected ',' or", "leaves a bracket open; close it, or put a comma between the items"),
     ("expected the node content", "has a value missing before it; write the value or remove the comma"),
     ("could not find expected ':'", "has no ': ' after the key above; write key: value"),
-    ("end of stream", "leaves a quote open above; close it"),
+    ("end of stream", "opens a quote that nothing closes; close it"),
     ("expected '-' indicator", "does not line up with the list above; check the indentation"),
     ("undefined tag handle", "starts with '!', which YAML takes for a tag; quote the value"),
     (
@@ -208,11 +211,13 @@ _SYNTAX = (
 
 def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     """Return what the parser found wrong, in our words where it is one of the usual slips."""
-    mark: Any = error.problem_mark or error.context_mark
+    reason = error.problem or str(error.context)
+    never_closed = "end of stream" in reason and error.context_mark
+    mark: Any = error.context_mark if never_closed else error.problem_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.splitlines()
     found = lines[line][column : column + 1] if line < len(lines) else ""
-    return problem(file, line + 1, column + 1, _advice(found, error.problem or str(error.context)))
+    return problem(file, line + 1, column + 1, _advice(found, reason))
 
 
 def _advice(found: str, reason: str) -> str:

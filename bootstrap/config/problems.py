@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from bootstrap.config.suggest import choice
+from bootstrap.config.suggest import choice, key
 from bootstrap.config.tree import Path, Position, Scalar, Sequence, Table, Tree, find, key_position, nearest
 from bootstrap.errors import Problem
 from bootstrap.model import Cluster
@@ -19,7 +19,13 @@ _QUOTED = re.compile(r"'([^']*)'")
 def from_validation(error: ValidationError, tree: Tree) -> list[Problem]:
     """Return the problems in `error`, at their places in `tree`."""
     found = error.errors(include_url=False)
-    return [_problem(tree, details) for details in found]
+    return [_problem(tree, details) for details in found if not _miscounted(tree, details)]
+
+
+def _miscounted(tree: Tree, details: Any) -> bool:
+    """Return whether a list seems too short only because pydantic leaves wrong items out of the count."""
+    node = find(tree, _untagged(tree, details["loc"]))
+    return details["type"] == "too_short" and isinstance(node, Sequence) and len(node.items) > 0
 
 
 def at(position: Position, path: Path, message: str) -> Problem:
@@ -39,11 +45,12 @@ def _problem(tree: Tree, details: Any) -> Problem:
         return at(key_position(tree, path), path, _unknown_key(details["loc"]))
     if path and path[-1] == "[key]":
         return at(key_position(tree, path[:-1]), path[:-1], _message(None, details))
+    parent = details["loc"][:-1]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        path = (*path, str(details["ctx"]["discriminator"]).strip("'"))
+        path, parent = (*path, str(details["ctx"]["discriminator"]).strip("'")), details["loc"]
     node = nearest(tree, path)
     if kind in ("missing", "union_tag_not_found"):
-        return at(node.position, path, _missing(details["loc"], path))
+        return at(node.position, path, _missing(parent, path[-1]))
     return at(node.position, path, _message(find(tree, path), details))
 
 
@@ -98,23 +105,24 @@ def _tags(model: type[Model]) -> tuple[str, ...]:
 
 
 def _unknown_key(loc: Path) -> str:
-    known = [key for model in models_at(loc[:-1]) for key in fields_of(model)]
-    return f"is not a known key; {choice(str(loc[-1]), set(known))}"
+    known = [name for model in models_at(loc[:-1]) for name in fields_of(model)]
+    return f"is not a known key; {key(str(loc[-1]), set(known))}"
 
 
-def _missing(loc: Path, path: Path) -> str:
-    if isinstance(path[-1], int):
-        return "is missing; the list needs one more item"
-    parents = models_at(loc[:-1] if loc == path else loc)
-    fields = [fields_of(model)[str(path[-1])] for model in parents if str(path[-1]) in fields_of(model)]
-    return f"is missing; add {path[-1]}: {_example(fields[0]) if fields else ''}".rstrip()
+def _missing(parent: Path, name: str | int) -> str:
+    if isinstance(name, int):
+        return "is missing; write one more item"
+    fields = [fields_of(model)[name] for model in models_at(parent) if name in fields_of(model)]
+    return f"is missing; add {name}: {_example(fields[0]) if fields else ''}".rstrip()
 
 
 def _example(field: FieldInfo) -> str:
     """Return a value that `field` takes, or else what it means in brackets."""
     for extra in field.metadata:
-        if isinstance(extra, WithJsonSchema) and extra.json_schema and "examples" in extra.json_schema:
-            return str(extra.json_schema["examples"][0])
+        if isinstance(extra, WithJsonSchema) and extra.json_schema:
+            kind = extra.json_schema.get("anyOf", [extra.json_schema])[0]
+            if "examples" in kind:
+                return str(kind["examples"][0])
     options = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     return str(options[0]) if options else f"({(field.description or '').rstrip('.')})"
 
@@ -123,8 +131,15 @@ def _message(node: Tree | None, details: Any) -> str:
     found = _found(node, details["input"])
     if isinstance(node, Scalar) and node.value is None:
         return "is empty; write a value or remove the key"
+    if details["type"] in _NO_MAPPING:
+        return f"{found} is not a mapping; {_keys_of(details['loc'])}"
     words = _WORDS.get(details["type"])
     return words(found, details.get("ctx", {})) if words else f"{found} does not fit here; see docs/config.md"
+
+
+def _keys_of(loc: Path) -> str:
+    names = sorted({name for model in models_at(loc) for name in fields_of(model)})
+    return f"write keys under it: {', '.join(names)}" if names else "write keys under it, each with its value"
 
 
 def _found(node: Tree | None, value: object) -> str:
@@ -144,31 +159,36 @@ def _found(node: Tree | None, value: object) -> str:
 def _not_one_of(found: str, expected: str) -> str:
     options = _QUOTED.findall(expected)
     advice = choice(found.strip("'\""), options)
-    listed = "" if advice.startswith("write") else f" one of {', '.join(options)};"
-    return f"{found} is not{listed or ' known here;'} {advice}"
+    if advice.startswith("write") or len(options) == 1:
+        return f"{found} is not known here; {advice}"
+    return f"{found} is not one of {', '.join(options)}; {advice}"
 
 
 def _not_text(found: str, ctx: Mapping[str, Any]) -> str:
     if found in ("a list", "a mapping"):
         return f"is {found}; write a single text"
+    kind = "a boolean" if found.lower() in ("true", "false") else "a number"
     fix = str(ctx.get("fix", '"{raw}"')).replace("{raw}", found)
-    return f"{found} is a number or a boolean to YAML; write {fix}"
+    return f"{found} is {kind} to YAML; write {fix}"
 
 
+def _not_integer(found: str) -> str:
+    digits = found.strip("'\"")
+    return f"{found} is not a whole number; write digits such as {digits if digits.isdecimal() else 8}"
+
+
+_NO_MAPPING = ("model_type", "model_attributes_type", "mapping_type", "dict_type")
 _WORDS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "value_error": lambda _, ctx: str(ctx["error"]),
     "not_text": _not_text,
     "string_type": _not_text,
     "literal_error": lambda found, ctx: _not_one_of(found, ctx["expected"]),
     "union_tag_invalid": lambda found, ctx: _not_one_of(found, ctx["expected_tags"]),
-    "int_type": lambda found, _: f"{found} is not a whole number; write digits without quotes such as 8",
+    "int_type": lambda found, _: _not_integer(found),
     "bool_type": lambda found, _: f"{found} is neither true nor false; write true or false",
     "greater_than_equal": lambda found, ctx: f"{found} is too small; write at least {ctx['ge']}",
     "less_than_equal": lambda found, ctx: f"{found} is too large; write at most {ctx['le']}",
-    "model_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
-    "mapping_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
-    "dict_type": lambda found, _: f"{found} is not a mapping; write keys under it, each with its value",
     "tuple_type": lambda found, _: f"{found} is not a list; write its items in brackets such as [a, b]",
-    "too_short": lambda _, ctx: f"has {ctx['actual_length']} items; write at least {ctx['min_length']}",
-    "too_long": lambda _, ctx: f"has {ctx['actual_length']} items; write at most {ctx['max_length']}",
+    "too_short": lambda _, ctx: f"has no items; write at least {ctx['min_length']}",
+    "too_long": lambda _, ctx: f"has {ctx['actual_length']} items; write {ctx['max_length']}",
 }

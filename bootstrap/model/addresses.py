@@ -6,6 +6,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
+from pydantic import PlainSerializer
+
 from bootstrap.model.base import parsed, shown, text_of
 from bootstrap.model.types import is_domain
 
@@ -22,7 +24,7 @@ def address_from(value: object) -> IPv4Address:
     """
     if isinstance(value, IPv4Address):
         return value
-    text = text_of(value)
+    text = text_of(value, fix="four numbers such as 192.168.1.20")
     try:
         return IPv4Address(text)
     except ValueError:
@@ -45,7 +47,7 @@ def interface_from(value: object) -> IPv4Interface:
     """
     if isinstance(value, IPv4Interface):
         return value
-    text = text_of(value)
+    text = text_of(value, fix="address and prefix length such as 192.168.1.20/24")
     example = f"{text}/24" if _is(IPv4Address, text) else "192.168.1.20/24"
     if "/" in text and _is(IPv4Interface, text):
         return IPv4Interface(text)
@@ -62,7 +64,7 @@ def network_from(value: object) -> IPv4Network:
     """
     if isinstance(value, IPv4Network):
         return value
-    text = text_of(value)
+    text = text_of(value, fix="address and prefix length such as 10.2.0.0/16")
     if "/" in text and _is(IPv4Network, text):
         return IPv4Network(text)
     if "/" in text and _is(IPv4Interface, text):
@@ -90,7 +92,7 @@ def address_or_name_from(value: object) -> IPv4Address | str:
     """
     if isinstance(value, IPv4Address):
         return value
-    text = text_of(value)
+    text = text_of(value, fix="an address or host name such as nas.lan")
     if _is(IPv4Address, text):
         return IPv4Address(text)
     if is_domain(text):
@@ -106,7 +108,7 @@ def san_from(value: object) -> str:
     Raises:
         ValueError: it cannot.
     """
-    text = text_of(value)
+    text = text_of(value, fix="an address or host name such as k8s.lan")
     if _is(IPv4Address, text) or is_domain(text):
         return text
     raise ValueError(
@@ -120,7 +122,7 @@ def endpoint_from(value: object) -> str:
     Raises:
         ValueError: it is none.
     """
-    text = text_of(value)
+    text = text_of(value, fix="host and port such as 192.168.1.10:6443")
     host, colon, port = text.rpartition(":")
     if not colon:
         host = text
@@ -134,8 +136,8 @@ def endpoint_from(value: object) -> str:
     return text
 
 
-def range_from(value: object) -> tuple[IPv4Address, IPv4Address]:
-    """Return the first and last address in `value`: `first-last`, a network, or a list of two.
+def range_from(value: Any) -> tuple[IPv4Address, IPv4Address]:
+    """Return the first and last address in `value`: `first-last`, or a network.
 
     Raises:
         ValueError: it is none of these.
@@ -143,8 +145,10 @@ def range_from(value: object) -> tuple[IPv4Address, IPv4Address]:
     if isinstance(value, str) and "/" in value:
         network = network_from(value)
         return network[0], network[-1]
-    parts = value.split("-") if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)) or len(parts) != 2:  # noqa: PLR2004  # first and last
+    if isinstance(value, tuple):
+        return value
+    parts = text_of(value, fix="first-last").split("-")
+    if len(parts) != 2:  # noqa: PLR2004  # first and last
         raise ValueError(
             f"{shown(value)} is not a range; write first and last address such as 192.168.1.241-192.168.1.250"
         )
@@ -170,10 +174,10 @@ def https_from(value: object) -> str:
 
 
 def _url(value: object, schemes: tuple[str, ...], example: str) -> str:
-    text = text_of(value)
+    text = text_of(value, fix=f"a URL such as {example}")
     parts = _split(text)
     if parts is None or parts.scheme not in schemes or not parts.hostname:
-        raise ValueError(f"{shown(text)} is not an {schemes[-1]} URL; write such as {example}")
+        raise ValueError(f"{shown(text)} is not an {' or '.join(schemes)} URL; write such as {example}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("holds a user or a password; write them in their own keys, the password in a file")
     return text
@@ -197,7 +201,7 @@ def _text(parse: Callable[[Any], object], form: str, example: str) -> tuple[Any,
 Address = Annotated[IPv4Address, *_text(address_from, "ipv4", "192.168.1.20")]
 AddressInNetwork = Annotated[IPv4Interface, *_text(interface_from, "ipv4interface", "192.168.1.20/24")]
 Network = Annotated[IPv4Network, *_text(network_from, "ipv4network", "10.2.0.0/16")]
-AddressOrName = Annotated[IPv4Address | str, *_text(address_or_name_from, "hostname", "192.168.1.1")]
+AddressOrName = Annotated[IPv4Address | str, *_text(address_or_name_from, "hostname", "192.168.1.5")]
 CertificateName = Annotated[str, *_text(san_from, "hostname", "k8s.example.net")]
 Endpoint = Annotated[str, *_text(endpoint_from, "host:port", "192.168.1.10:6443")]
 Url = Annotated[str, *_text(url_from, "uri", "https://mirror.example.net/path")]
@@ -205,6 +209,8 @@ HttpsUrl = Annotated[str, *_text(https_from, "uri", "https://10.0.0.5")]
 AddressPair = tuple[Address, Address]
 """First and last address, both inside, written as a list of two."""
 AddressRange = Annotated[
-    tuple[IPv4Address, IPv4Address], *_text(range_from, "ipv4range", "192.168.1.241-192.168.1.250")
+    tuple[IPv4Address, IPv4Address],
+    *_text(range_from, "ipv4range", "192.168.1.241-192.168.1.250"),
+    PlainSerializer(lambda pair: f"{pair[0]}-{pair[1]}", return_type=str, when_used="json"),
 ]
 """First and last address, both inside, written as one text."""

@@ -33,8 +33,9 @@ def size_from(value: object) -> int:
     if found is None:
         raise ValueError(f"{shown(value)} is not a size; write a number and a unit such as 400GiB or 500GB")
     if not SMALLEST_SIZE <= found <= LARGEST_SIZE:
+        bytes_ = " bytes" if isinstance(value, int) else ""
         raise ValueError(
-            f"{shown(value)} is out of range (1 MiB to 1 EiB); write a number and a unit such as 400GiB"
+            f"{shown(value)}{bytes_} is out of range (1 MiB to 1 EiB); write a number and a unit such as 400GiB"
         )
     return found
 
@@ -119,25 +120,36 @@ def size_comparison_from(value: object) -> Comparison:
 
 Size = Annotated[
     int,
-    *parsed(size_from, type="string", examples=["400GiB"]),
+    *parsed(
+        size_from, anyOf=[{"type": "string", "format": "size", "examples": ["400GiB"]}, {"type": "integer"}]
+    ),
     PlainSerializer(size_text, return_type=str, when_used="json"),
 ]
 """Bytes; the dump writes them with a unit."""
 
 Duration = Annotated[
     int,
-    *parsed(duration_from, anyOf=[{"type": "string", "examples": ["5m"]}, {"type": "integer", "minimum": 1}]),
+    *parsed(
+        duration_from,
+        anyOf=[
+            {"type": "string", "format": "duration", "examples": ["5m"]},
+            {"type": "integer", "minimum": 1},
+        ],
+    ),
     PlainSerializer(duration_text, return_type=str, when_used="json"),
 ]
 """Seconds; the dump writes them with a unit."""
 
 CountComparison = Annotated[
     Comparison,
-    *parsed(count_comparison_from, anyOf=[{"type": "string", "examples": [">=8"]}, {"type": "integer"}]),
+    *parsed(
+        count_comparison_from,
+        anyOf=[{"type": "string", "format": "comparison", "examples": [">=8"]}, {"type": "integer"}],
+    ),
     PlainSerializer(lambda c: f"{c.operator}{c.number}", return_type=str, when_used="json"),
 ]
 SizeComparison = Annotated[
     Comparison,
-    *parsed(size_comparison_from, type="string", examples=[">=512GiB"]),
+    *parsed(size_comparison_from, type="string", format="comparison", examples=[">=512GiB"]),
     PlainSerializer(lambda c: f"{c.operator}{size_text(c.number)}", return_type=str, when_used="json"),
 ]

@@ -33,6 +33,7 @@ _KEY_TYPES = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
+_MAC_EXAMPLE = "52:54:00:aa:00:01"
 LONGEST_DOMAIN = 253
 """Characters of a whole domain name (RFC 1035, section 3.1)."""
 
@@ -46,7 +47,7 @@ def mac_from(text: object) -> str:
         ValueError: it is not six pairs of hexadecimal digits, or it names a group of machines (IEEE 802,
             lowest bit of the first byte).
     """
-    mac = text_of(text, fix='"{raw}", six pairs of hex digits such as 52:54:00:aa:00:01').lower()
+    mac = text_of(text, fix=f'six pairs of hex digits in quotes such as "{_MAC_EXAMPLE}"').lower()
     if not _MAC.fullmatch(mac):
         raise ValueError(
             f"{shown(text)} is not a MAC address; write six pairs of hex digits such as 52:54:00:aa:00:01"
@@ -69,7 +70,7 @@ def name_from(text: object) -> str:
         return name
     better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-") or "w1"
     raise ValueError(
-        f"{shown(name)} is not a host name; write lower-case letters, digits and hyphens such as {better}"
+        f"{shown(name)} is not a name by RFC 1123; write lower-case letters, digits and hyphens such as {better}"
     )
 
 
@@ -89,7 +90,7 @@ def domain_from(text: object) -> str:
     Raises:
         ValueError: it is not.
     """
-    domain = text_of(text)
+    domain = text_of(text, fix="a name such as rack1.example.net")
     if is_domain(domain):
         return domain
     raise ValueError(
@@ -113,7 +114,7 @@ def ssh_key_from(text: object) -> str:
     Raises:
         ValueError: it is no such line, or of a type that OpenSSH no longer takes.
     """
-    words = text_of(text).split()
+    words = text_of(text, fix="the line of the .pub file: ssh-ed25519 AAAA...").split()
     if "PRIVATE" in words:
         raise ValueError("holds a private key; write the line of the .pub file and change that key now")
     kind, encoded = (*words, "", "")[:2]
@@ -134,14 +135,14 @@ def _holds_type(encoded: str, kind: str) -> bool:
 
 
 def _kind(
-    pattern: re.Pattern[str], what: str, advice: str, example: str, fix: str = '"{raw}"'
+    pattern: re.Pattern[str], what: str, advice: str, example: str | None = None, fix: str = '"{raw}"'
 ) -> tuple[Any, ...]:
     text = re.sub(r"\?P<\w+>", "?:", pattern.pattern)
-    parse = _matching(pattern, what, advice, fix)
-    return parsed(parse, type="string", pattern=f"^{text}$", examples=[example])
+    more = {"examples": [example]} if example else {}
+    return parsed(_matching(pattern, what, advice, fix), type="string", pattern=f"^{text}$", **more)
 
 
-Mac = Annotated[str, *parsed(mac_from, type="string", examples=["52:54:00:aa:00:01"])]
+Mac = Annotated[str, *parsed(mac_from, type="string", format="mac", examples=["52:54:00:aa:00:01"])]
 """A MAC address, lower case, colons."""
 
 Name = Annotated[str, *parsed(name_from, type="string", pattern=f"^{_LABEL.pattern}$")]
@@ -202,9 +203,7 @@ ByPath = Annotated[
         "pci-0000:3b:00.0-nvme-1",
     ),
 ]
-Sha256 = Annotated[
-    str, *_kind(_SHA256, "a SHA-256 sum", "64 lower-case hex digits as sha256sum prints them", "SUM")
-]
+Sha256 = Annotated[str, *_kind(_SHA256, "a SHA-256 sum", "64 lower-case hex digits as sha256sum prints them")]
 Package = Annotated[str, *_kind(_PACKAGE, "the name of a Debian package", "such as tcpdump", "tcpdump")]
 LabelKey = Annotated[
     str,
@@ -221,7 +220,5 @@ LabelValue = Annotated[
         _LABEL_VALUE, "a Kubernetes label value", "at most 63 letters, digits and . _ - such as h100", "h100"
     ),
 ]
-FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as bmc.pw", "bmc.pw")]
-Pattern = Annotated[
-    str, *_kind(_PATTERN, "plain text", "at most 128 ASCII characters such as admin", "admin")
-]
+FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
+Pattern = Annotated[str, *_kind(_PATTERN, "plain text", "1 to 128 ASCII characters such as admin")]

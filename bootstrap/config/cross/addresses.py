@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Path
@@ -91,9 +91,14 @@ class Layout:
         if self.network is None:
             return "another address"
         taken = {address for _, address in (*self.ours, *self.hosts, *self.machines)}
-        candidates = islice(self.network.hosts(), FREE_TRIED)
+        # After the DHCP range first: the lowest addresses of a network are often its routers'.
+        start = self.dhcp[1] if self.dhcp and self.dhcp[1] in self.network else self.network[0]
+        after = int(start) - int(self.network[0]) + 1
+        numbers = chain(range(after, self.network.num_addresses - 1), range(1, after))
+        candidates = (self.network[number] for number in islice(numbers, FREE_TRIED))
         usable = (a for a in candidates if a not in taken and not (self.dhcp and _holds(self.dhcp, a)))
-        return str(next(usable, "another address"))
+        found = next(usable, None)
+        return f"such as {found}" if found else "another address"
 
 
 def _endpoint_address(value: object) -> IPv4Address:
@@ -170,15 +175,16 @@ def own_address(view: View) -> Iterator[Problem]:
 def dhcp_range(view: View) -> Iterator[Problem]:
     """The range lies in the private network, in order."""
     layout = Layout(view)
-    ends = [(view.read(address_from, *RANGE, end), (*RANGE, end)) for end in (0, 1)]
-    for end, path in ends:
-        network = layout.network
+    network = layout.network
+    outside = 0
+    for path in ((*RANGE, 0), (*RANGE, 1)):
+        end = view.read(address_from, *path)
         if end and network and (end not in network or _edge(end, network)):
-            yield view.problem(
-                path, f"{end} is no host of {network} ({view.where(APPLIANCE)}); write such as {layout.free}"
-            )
-    first, last = ends[0][0], ends[1][0]
-    if first and last and first > last:
+            outside += 1
+            where = f"{network} ({view.where(APPLIANCE)})"
+            yield view.problem(path, f"{end} is no host of {where}; write {layout.free}")
+    first, last = (view.read(address_from, *RANGE, end) for end in (0, 1))
+    if first and last and first > last and not outside:
         yield view.problem(RANGE, f"{first} to {last} runs backwards; write [{last}, {first}]")
 
 
@@ -197,14 +203,14 @@ def range_holds_nobody(view: View) -> Iterator[Problem]:
         if _holds(layout.dhcp, address):
             yield view.problem(
                 path,
-                f"{address} lies in the DHCP range {span} ({view.where(RANGE)}); write such as {layout.free}",
+                f"{address} lies in the DHCP range {span} ({view.where(RANGE)}); write {layout.free}",
             )
 
 
 def dhcp_mode(view: View) -> Iterator[Problem]:
     """Only a DHCP server has a range."""
     mode, has_range = view.text("appliance", "dhcp", "mode") or "server", view.has(*RANGE)
-    if mode == "server" and not has_range:
+    if mode == "server" and not has_range and view.open("appliance", "dhcp"):
         yield view.problem(
             RANGE, "is missing: mode server gives out addresses; add range: [FIRST, LAST], or mode: proxy"
         )
@@ -223,11 +229,11 @@ def machine_addresses(view: View) -> Iterator[Problem]:
         if network and (address not in network or _edge(address, network)):
             yield view.problem(
                 path,
-                f"{address} is no host of {network} ({view.where(APPLIANCE)}); write such as {layout.free}",
+                f"{address} is no host of {network} ({view.where(APPLIANCE)}); write {layout.free}",
             )
         elif address in taken:
             yield view.problem(
-                path, f"{address} is taken ({view.where(taken[address])}); write such as {layout.free}"
+                path, f"{address} is taken ({view.where(taken[address])}); write {layout.free}"
             )
         taken.setdefault(address, path)
 

@@ -26,13 +26,15 @@ def unique_macs(view: View) -> Iterator[Problem]:
         yield from _twice(view, [(path, view.read(mac_from, *path)) for path in paths])
 
 
-def _twice(view: View, named: list[tuple[Path, str | None]]) -> Iterator[Problem]:
+def _twice(
+    view: View, named: list[tuple[Path, str | None]], advice: str = "write another one"
+) -> Iterator[Problem]:
     first: dict[str, Path] = {}
     for path, value in named:
         if value is None:
             continue
         if value in first:
-            yield view.problem(path, f"{value!r} is taken ({view.where(first[value])}); write another one")
+            yield view.problem(path, f"{value!r} is taken ({view.where(first[value])}); {advice}")
         else:
             first[value] = path
 
@@ -53,14 +55,14 @@ def known_members(view: View) -> Iterator[Problem]:
         if member not in hosts:
             advice = choice(member, hosts) if hosts else "write it under controlPlane.hosts"
             yield view.problem(path, f"there is no control-plane host {member!r}; {advice}")
-    yield from _twice(view, list(view.texts("etcd", "members")))
+    yield from _twice(view, list(view.texts("etcd", "members")), "remove one")
 
 
 def odd_members(view: View) -> Iterator[Problem]:
     """An even number of etcd members bears no more failures than one less, and more than 5 are slow."""
     count = len(list(view.each("etcd", "members")))
     hosts = sorted(_names(view, *HOSTS))
-    if count in (1, 3, 5) or not (count or hosts):
+    if count in (1, 3, 5) or not (count or hosts) or not view.open("etcd"):
         return
     usable = max((odd for odd in (1, 3, 5) if odd <= max(len(hosts), 1)), default=1)
     example = f"members: [{', '.join(hosts[:usable])}]" if hosts else "members: [m1]"
@@ -106,7 +108,7 @@ def unique_addons(view: View) -> Iterator[Problem]:
         name = keys[0] if len(keys) == 1 else view.text(*item)
         if name != "manifests":
             named.append((item, name))
-    yield from _twice(view, named)
+    yield from _twice(view, named, "remove one")
 
 
 def _names(view: View, *path: str | int) -> set[str]:

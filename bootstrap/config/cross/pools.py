@@ -9,7 +9,7 @@ from bootstrap.config.cross.view import View
 from bootstrap.config.suggest import choice
 from bootstrap.config.tree import Path
 from bootstrap.errors import Problem
-from bootstrap.model.amounts import size_from, size_text
+from bootstrap.model.amounts import size_from
 from bootstrap.model.base import shown
 
 FAMILIES = FolderPath(__file__).parents[2] / "families"
@@ -49,10 +49,8 @@ def disk_rules(view: View) -> Iterator[Problem]:
 def _sizes(view: View, path: Path) -> Iterator[Problem]:
     least, most = view.read(size_from, *path, "minSize"), view.read(size_from, *path, "maxSize")
     if least and most and least > most:
-        yield view.problem(
-            (*path, "maxSize"),
-            f"{size_text(most)} is under minSize {size_text(least)}; no disk can match: raise it",
-        )
+        small, large = view.raw(*path, "maxSize"), view.raw(*path, "minSize")
+        yield view.problem((*path, "maxSize"), f"{small} is under minSize; write more than {large}")
 
 
 def own_arguments(view: View) -> Iterator[Problem]:

@@ -49,6 +49,16 @@ class View:
         node = find(self.tree, path)
         return node is not None and not (isinstance(node, Scalar) and node.value is None)
 
+    def raw(self, *path: str | int) -> str:
+        """Return what the file holds at `path`; empty if it is no single value."""
+        node = find(self.tree, path)
+        return node.raw if isinstance(node, Scalar) else ""
+
+    def open(self, *path: str | int) -> bool:
+        """Return whether keys could stand in the mapping at `path`: it is absent, or a mapping."""
+        parent, node = find(self.tree, path[:-1]), find(self.tree, path)
+        return isinstance(node, Table) or (node is None and isinstance(parent, Table))
+
     def texts(self, *path: str | int) -> Iterator[tuple[Path, str]]:
         """Yield path and text of every text in the list at `path`."""
         for item in self.each(*path):
