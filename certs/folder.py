@@ -58,10 +58,7 @@ class Folder:
         path = self.path / name
         try:
             _make_folder(path.parent)
-            if isinstance(content, Secret):
-                _replace(path, content.reveal(), PRIVATE)
-            else:
-                _replace(path, content, PUBLIC)
+            _replace(path, content, PRIVATE if isinstance(content, Secret) else PUBLIC)
         except OSError as error:
             raise _unusable(path, "write", error) from error
 
@@ -122,14 +119,14 @@ class Rehearsal:
         self._written[name] = content
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
+def _replace(path: Path, content: bytes | Secret, mode: int) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(fresh, flags, PRIVATE), "wb") as file:
         try:
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            file.write(content.reveal() if isinstance(content, Secret) else content)
             file.flush()
             os.fsync(file.fileno())
             fresh.replace(path)

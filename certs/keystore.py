@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from certs.errors import UnknownCertificate
+from certs.errors import UnknownCertificate, WrongPassphrase
 from certs.folder import Folder, Rehearsal
 from certs.keyring import Keyring
 from certs.secret import Secret
@@ -63,6 +63,8 @@ class Keystore:
     def _rehearse(
         self, rows: Sequence[Wanted], now: datetime, passphrase: Secret | None, *, renew: Collection[str]
     ) -> Settling:
+        if passphrase == Secret(b""):
+            raise WrongPassphrase("the passphrase is empty; give one, or none at all")
         run = Settling(
             rows=rows,
             shelf=Rehearsal(self._folder),

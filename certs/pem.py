@@ -72,8 +72,8 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def certificate_from(pem: bytes, *, where: str) -> x509.Certificate:
-    """Return the first certificate in `pem`; `where` is the file it came from, for the error text.
+def certificate_from(pem: bytes, *, where: str, remedy: str) -> x509.Certificate:
+    """Return the first certificate in `pem`; the error text names its file `where` and the `remedy`.
 
     Raises:
         DamagedFile: it is no certificate.
@@ -86,5 +86,5 @@ def certificate_from(pem: bytes, *, where: str) -> x509.Certificate:
             _ = certificate.extensions, certificate.subject, certificate.not_valid_after_utc
             certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise DamagedFile(f"{where}: holds no readable certificate") from None
+        raise DamagedFile(f"{where}: holds no readable certificate; {remedy}") from None
     return certificate

@@ -31,7 +31,7 @@ _AES256_CBC = bytes.fromhex("060960864801650304012a")
 
 
 def sealed(plain: Secret, passphrase: Secret) -> Secret:
-    """Return the PKCS#8 key `plain` (DER) as an encrypted PEM file: PBES2, PBKDF2-HMAC-SHA-256, AES-256-CBC."""
+    """Return the PKCS#8 key `plain` (DER) as encrypted PEM: PBES2, PBKDF2-HMAC-SHA-256, AES-256-CBC."""
     salt, vector = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(algorithms.AES.block_size // 8)
     derive = PBKDF2HMAC(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=salt, iterations=ROUNDS)
     content = _encrypted(plain.reveal(), derive.derive(passphrase.reveal()), vector)

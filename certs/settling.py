@@ -69,7 +69,7 @@ class Settling:
         return Keyring(public=public, keys=keys, changes=tuple(self.changes))
 
     def _authority(self, row: WantedCa) -> Authority:
-        certificate = self._certificate(row.name)
+        certificate = self._certificate(row.name, remedy="put the file back from a backup")
         pem = self._key_file(row.name)
         if pem is None:
             self._refuse_lost_authority(row, certificate)
@@ -129,28 +129,35 @@ class Settling:
             )
 
     def _leaf(self, row: WantedLeaf) -> None:
-        authority = self.authorities[row.issuer]
         pem = self._key_file(row.name)
         if pem is None:
-            certificate, key = None, self._new_key(row.name)
-        else:
-            certificate, key = self._standing(row), key_from(pem, None, where=self._where(f"{row.name}.key"))
+            had_certificate = self.shelf.read(f"{row.name}.crt") is not None
+            self._issue(
+                row, self._new_key(row.name), Did.MADE, "its key was missing" if had_certificate else ""
+            )
+            return
+        certificate = self._standing(row)
+        key = key_from(pem, None, where=self._where(f"{row.name}.key"))
         reason = self._reason(row, certificate, key)
         if reason is not None:
-            issued = authority.issue(row, key.public_key(), now=self.now)
-            self.shelf.write(f"{row.name}.crt", certificate_pem(issued))
-            self._did(row.name, Did.REISSUED if certificate or row.name in self.renew else Did.MADE, reason)
+            self._issue(row, key, Did.REISSUED if reason else Did.MADE, reason)
+
+    def _issue(self, row: WantedLeaf, key: Key, did: Did, reason: str) -> None:
+        issued = self.authorities[row.issuer].issue(row, key.public_key(), now=self.now)
+        self.shelf.write(f"{row.name}.crt", certificate_pem(issued))
+        self._did(row.name, did, reason)
 
     def _standing(self, row: WantedLeaf) -> x509.Certificate | None:
         """Return the certificate that stands; one to be renewed need not be readable."""
         try:
-            return self._certificate(row.name)
+            return self._certificate(row.name, remedy="remove it, and a new one is issued for the same key")
         except DamagedFile:
             if row.name in self.renew:
                 return None
             raise
 
     def _reason(self, row: WantedLeaf, certificate: x509.Certificate | None, key: Key) -> str | None:
+        """Return why to issue, "" for a key that has no certificate yet, or None to keep what stands."""
         if row.name in self.renew:
             return _ASKED
         if certificate is None:
@@ -181,18 +188,21 @@ class Settling:
 
     def _key_file(self, name: str) -> Secret | None:
         """Return the key file's content, after closing it to others if it was open to them."""
-        content = self.shelf.read(f"{name}.key")
-        if content is None:
-            return None
-        pem = Secret(content)
-        if self.shelf.is_open_to_others(f"{name}.key"):
+        pem = self._secret(f"{name}.key")
+        if pem is not None and self.shelf.is_open_to_others(f"{name}.key"):
             self.shelf.write(f"{name}.key", pem)
             self._did(name, Did.TIGHTENED, "other users could read its key")
         return pem
 
-    def _certificate(self, name: str) -> x509.Certificate | None:
+    def _secret(self, file: str) -> Secret | None:
+        content = self.shelf.read(file)
+        return None if content is None else Secret(content)
+
+    def _certificate(self, name: str, *, remedy: str) -> x509.Certificate | None:
         content = self.shelf.read(f"{name}.crt")
-        return None if content is None else certificate_from(content, where=self._where(f"{name}.crt"))
+        if content is None:
+            return None
+        return certificate_from(content, where=self._where(f"{name}.crt"), remedy=remedy)
 
     def _held(self, file: str) -> bytes:
         content = self.shelf.read(file)

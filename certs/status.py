@@ -64,7 +64,7 @@ def _row(shelf: Folder, file: str, now: datetime, *, otherwise: Condition) -> St
     if content is None:
         return StatusRow(file=file, condition=Condition.MISSING)
     try:
-        certificate = certificate_from(content, where=file)
+        certificate = certificate_from(content, where=file, remedy="renew it")
     except DamagedFile:
         return StatusRow(file=file, condition=Condition.UNREADABLE)
     return _readable_row(file, certificate, now, otherwise)
