@@ -13,7 +13,7 @@ from certs.keyring import Keyring
 from certs.keystore import Keystore
 from certs.secret import Secret
 from certs.status import StatusRow, status
-from certs.wanted import Names, rows
+from certs.wanted import Names, Wanted, break_glass, rows
 
 FOLDER = "pki"
 
@@ -82,11 +82,16 @@ def renew_keys(
 ) -> Keys:
     """Issue the certificates called `names` (none: all but the authorities) again, for the keys they have.
 
+    The break-glass certificate `super-admin` is made only here, and only when it is named.
+
     Raises:
         UsageError: a name is no certificate of this cluster.
         KeysError: as `ensure_keys`.
     """
-    wanted = rows(names_from(cluster))
+    wanted: tuple[Wanted, ...] = rows(names_from(cluster))
+    glass = break_glass()
+    if glass.name in names:
+        wanted = (*wanted, glass)
     return _keys(lambda: Keystore(work / FOLDER).renew(wanted, now, passphrase, names=names))
 
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-
 from certs.errors import DamagedFile
 from certs.folder import Folder
 from certs.pem import certificate_from
 from certs.review import Facts, facts, is_near_end
-from certs.wanted import Wanted, WantedKeyPair
+from certs.wanted import LEAF_LIFE, Wanted, WantedCa, WantedKeyPair
 
 
 class Condition(enum.Enum):
@@ -51,15 +49,15 @@ def status(folder: Path, rows: Sequence[Wanted], now: datetime) -> tuple[StatusR
         UnusableFolder: the folder cannot be read.
     """
     shelf = Folder(folder)
-    wanted = tuple(f"{row.name}.crt" for row in rows if not isinstance(row, WantedKeyPair))
+    wanted = {f"{row.name}.crt": row for row in rows if not isinstance(row, WantedKeyPair)}
     unused = tuple(name for name in shelf.names(".crt") if name not in wanted)
     return (
-        *(_row(shelf, file, now, otherwise=Condition.OK) for file in wanted),
-        *(_row(shelf, file, now, otherwise=Condition.UNUSED) for file in unused),
+        *(_row(shelf, file, row, now) for file, row in wanted.items()),
+        *(_row(shelf, file, None, now) for file in unused),
     )
 
 
-def _row(shelf: Folder, file: str, now: datetime, *, otherwise: Condition) -> StatusRow:
+def _row(shelf: Folder, file: str, row: Wanted | None, now: datetime) -> StatusRow:
     content = shelf.read(file)
     if content is None:
         return StatusRow(file=file, condition=Condition.MISSING)
@@ -67,14 +65,13 @@ def _row(shelf: Folder, file: str, now: datetime, *, otherwise: Condition) -> St
         certificate = certificate_from(content, where=file, remedy="renew it")
     except DamagedFile:
         return StatusRow(file=file, condition=Condition.UNREADABLE)
-    return _readable_row(file, certificate, now, otherwise)
+    return _readable_row(file, facts(certificate), row, now)
 
 
-def _readable_row(file: str, certificate: x509.Certificate, now: datetime, otherwise: Condition) -> StatusRow:
-    said = facts(certificate)
+def _readable_row(file: str, said: Facts, row: Wanted | None, now: datetime) -> StatusRow:
     return StatusRow(
         file=file,
-        condition=_condition(said, now, otherwise),
+        condition=_condition(said, row, now),
         common_name=said.common_name,
         organization=said.organization or "",
         sans=said.sans,
@@ -84,11 +81,18 @@ def _readable_row(file: str, certificate: x509.Certificate, now: datetime, other
     )
 
 
-def _condition(said: Facts, now: datetime, otherwise: Condition) -> Condition:
+def _condition(said: Facts, row: Wanted | None, now: datetime) -> Condition:
     if now >= said.end:
         return Condition.EXPIRED
-    if otherwise is Condition.UNUSED:
-        return otherwise
+    if row is None:
+        return Condition.UNUSED
     if now < said.start:
         return Condition.NOT_YET
-    return Condition.DUE if is_near_end(said.start, said.end, now) else otherwise
+    return Condition.DUE if _is_due(said, row, now) else Condition.OK
+
+
+def _is_due(said: Facts, row: Wanted, now: datetime) -> bool:
+    # From one leaf's life before its end on, an authority can no longer give its leaves a full one.
+    if isinstance(row, WantedCa):
+        return said.end - now <= LEAF_LIFE
+    return is_near_end(said.start, said.end, now)

@@ -92,3 +92,15 @@ def test_it_needs_no_key_and_no_passphrase(tmp_path: Path, monkeypatch: pytest.M
         path.unlink()
 
     assert {row.condition for row in status(tmp_path, samples.ROWS, samples.NOW)} == {Condition.OK}
+
+
+@pytest.mark.parametrize(
+    ("days", "condition"),
+    [(3000, Condition.OK), (3284, Condition.OK), (3285, Condition.DUE), (3650, Condition.EXPIRED)],
+)
+def test_an_authority_is_due_when_it_cannot_give_a_full_year_any_more(
+    tmp_path: Path, days: int, condition: Condition
+) -> None:
+    samples.ensure(tmp_path)
+
+    assert _of(tmp_path, "ca.crt", days=days).condition is condition
