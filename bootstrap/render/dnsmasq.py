@@ -32,6 +32,7 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         ntp=_values(server for server in appliance.ntp if isinstance(server, IPv4Address)),
         firmware=TABLE,
         script_url=f"{cluster.base_url}/boot.ipxe",
+        not_yet_url=f"{cluster.base_url}/http-boot-not-yet",
         machines=[_host(machine) for machine in cluster.machines],
     )
 
