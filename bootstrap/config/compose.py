@@ -75,7 +75,7 @@ def raise_if_any(problems: tuple[Problem, ...]) -> None:
 
 def _text(data: bytes) -> str:
     if len(data) > LARGEST_FILE:
-        raise Malformed(1, 1, "is larger than 16 MiB; is it a configuration?")
+        raise Malformed(1, 1, "is larger than 16 MiB; is it a configuration? check the name")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ _FORMATS = {
     "ipv4network": "network/prefix length",
     "ipv4range": "first-last, or a network",
     "hostname": "address or host name",
+    "mac": "MAC address",
     "uri": "URL",
 }
 _UNITS = {"size": size_text, "duration": duration_text}
@@ -34,7 +35,7 @@ def _rows(path: str, field: dict[str, Any], models: dict[str, Any], *, required:
     kinds = _kinds(field, models)
     default = "required" if required else _default(field, kinds[0])
     meaning = (field.get("description") or kinds[0].get("description", "")).replace("|", "\\|")
-    yield f"| `{path}` | {' or '.join(_named(kind) for kind in kinds)} | {default} | {meaning} |"
+    yield f"| `{path}` | {' or '.join(dict.fromkeys(map(_named, kinds)))} | {default} | {meaning} |"
     for kind in kinds:
         many = kind.get("type") == "array"
         for model in _kinds(kind["items"], models) if many and "items" in kind else [kind]:

@@ -21,7 +21,7 @@ def load(paths: Sequence[Path]) -> Cluster:
     """
     tree, wrong = layered(paths)
     if tree is None:
-        raise ConfigError(wrong)
+        raise ConfigError(wrong or (problem("config.yaml", 1, 1, "is not given; name a file with --config"),))
     cluster, found = _validated(tree)
     raise_if_any((*wrong, *found))
     if cluster is None:

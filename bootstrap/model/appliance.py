@@ -25,7 +25,7 @@ class Dhcp(Model):
 class StateStore(Model):
     """The etcd that keeps the appliance's state (store: etcd)."""
 
-    endpoints: tuple[HttpsUrl, ...] = Field(default=(), min_length=1)
+    endpoints: tuple[HttpsUrl, ...] = Field(min_length=1)
     """Its client URLs."""
     ca_file: FilePath | None = None
     """The CA certificate to check it with."""

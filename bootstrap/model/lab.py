@@ -33,14 +33,14 @@ class LabMachine(Model):
     """How many processors."""
     memory: Size = 2 * 1024**3
     """How much memory."""
-    disks: tuple[LabDisk, ...] = Field(default=(), min_length=1)
+    disks: tuple[LabDisk, ...] = Field(min_length=1)
     """Its disks."""
 
 
 class Lab(Model):
     """The virtual rack on this computer; the only difference from a real one."""
 
-    machines: tuple[LabMachine, ...] = Field(default=(), min_length=1)
+    machines: tuple[LabMachine, ...] = Field(min_length=1)
     """The virtual machines."""
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     """auto: KVM when a probe boot works with it, else TCG."""

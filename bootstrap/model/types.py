@@ -33,6 +33,7 @@ _KEY_TYPES = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
+_LENGTH = 4
 _MAC_EXAMPLE = "52:54:00:aa:00:01"
 LONGEST_DOMAIN = 253
 """Characters of a whole domain name (RFC 1035, section 3.1)."""
@@ -126,12 +127,19 @@ def ssh_key_from(text: object) -> str:
 
 
 def _holds_type(encoded: str, kind: str) -> bool:
+    """Return whether `encoded` is a whole key of the type `kind`: fields, each after its length (RFC 4251, 5)."""
     try:
-        blob = base64.b64decode(encoded, validate=True)
+        rest = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         return False
-    named = len(kind).to_bytes(4, "big") + kind.encode()
-    return blob.startswith(named) and len(blob) > len(named) + 4
+    fields = []
+    while len(rest) >= _LENGTH:
+        end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
+        fields.append(rest[_LENGTH:end])
+        if end > len(rest):
+            return False
+        rest = rest[end:]
+    return not rest and len(fields) > 1 and fields[0] == kind.encode()
 
 
 def _kind(
