@@ -45,9 +45,9 @@ def main() -> None:
         uds_permissions=0o600,
         workers=1,
         blocking_threads=THREADS,
-        blocking_threads_idle_timeout=3600,
+        blocking_threads_idle_timeout=600,  # the longest that granian takes
         backlog=1024,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         websockets=False,
         workers_kill_timeout=5,
     )
