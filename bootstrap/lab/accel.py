@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab.machine import QEMU, Accel
+from bootstrap.lab.machine import ACCEL_OPTIONS, QEMU, Accel
 
 PROBE_SECONDS = 5.0  # a working KVM needs a third of a second
 PROBE_ANSWER = 42
@@ -30,7 +30,9 @@ def probe_argv(accel: Accel, sector: Path) -> tuple[str, ...]:
     """Return the command that boots `sector` (a file) and ends with PROBE_EXIT if `accel` works."""
     return (
         QEMU,
-        *("-accel", accel, "-machine", "pc", "-m", "64M"),
+        # The same processor as the rack's machines: `-cpu host` fails where a plainer one still boots.
+        *ACCEL_OPTIONS[accel],
+        *("-machine", "pc", "-m", "64M"),
         *("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none", "-no-reboot"),
         *("-drive", f"if=ide,format=raw,snapshot=on,file={sector}"),
         *("-device", f"isa-debug-exit,iobase={PROBE_PORT:#x},iosize=0x01"),

@@ -24,7 +24,6 @@ TAIL_BYTES = 64 * 1024
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_a-z])")
 """An ANSI control sequence (ECMA-48, 5.4), an operating system command, or a single escape."""
 
-_BACKSPACE = re.compile(r"[^\b\n]?\b")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -105,7 +104,16 @@ def tail(log: Path, lines: int = 20) -> str:
 def plain(painted: bytes) -> str:
     """Return console output without control sequences and empty lines, with backspaces carried out."""
     text = _SEQUENCE.sub("", painted.decode(errors="replace")).replace("\r", "\n")
-    while "\b" in text:
-        text = _BACKSPACE.sub("", text)
-    rows = (_CONTROL.sub("", row).rstrip() for row in text.split("\n"))
+    rows = (_CONTROL.sub("", _erased(row)).rstrip() for row in text.split("\n"))
     return "\n".join(row for row in rows if row)
+
+
+def _erased(row: str) -> str:
+    """Carry out the backspaces of one row."""
+    kept: list[str] = []
+    for character in row:
+        if character != "\b":
+            kept.append(character)
+        elif kept:
+            kept.pop()
+    return "".join(kept)

@@ -1,6 +1,5 @@
 """The power buttons: starts, finds and ends the QEMU process of a machine."""
 
-import contextlib
 import enum
 import subprocess
 from collections.abc import Sequence
@@ -98,11 +97,17 @@ class Slot:
         """Cut the power: nothing in the machine is told. One that is off stays off."""
         pid = self.pid()
         if pid is not None:
-            with contextlib.suppress(LabError), qmp.opened(self.monitor) as monitor:
-                monitor.execute("quit")
-            if not wait_until(lambda: is_gone(pid), QUIT_SECONDS):
+            if not (self._asked_to_quit() and wait_until(lambda: is_gone(pid), QUIT_SECONDS)):
                 end(pid, patience_seconds=QUIT_SECONDS)
         self.sweep()
+
+    def _asked_to_quit(self) -> bool:
+        try:
+            with qmp.opened(self.monitor) as monitor:
+                monitor.execute("quit")
+        except LabError:
+            return False
+        return True
 
     def sweep(self) -> None:
         """Remove what a QEMU that was killed leaves behind; disks and the console's log stay."""

@@ -1,0 +1,412 @@
+"""The rack, for real: namespaces, QEMU, both firmwares; what is left afterwards is nothing."""
+
+import contextlib
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap.errors import LabError
+from bootstrap.lab import accel, console, network, qmp
+from bootstrap.lab.power import PowerState
+from bootstrap.lab.rack import Rack
+from bootstrap.lab.ssh import ensure_lab_key, key_file
+from bootstrap.model import Cluster
+from bootstrap.processes import is_gone
+
+pytestmark = pytest.mark.system
+
+NAME = f"labtest{os.getpid()}"
+NAMESPACE = f"fl-{NAME}"
+BOOT_SECONDS = 240.0  # under TCG, while everything else on this computer is busy
+SNPONLY = Path("/usr/lib/ipxe/snponly.efi")
+
+ALL_BUSES = [
+    {"serial": "root", "size": "64MiB"},
+    {"serial": "fast", "size": "64MiB", "bus": "nvme"},
+    {"serial": "wide", "size": "64MiB", "bus": "scsi"},
+]
+DOCUMENT: dict[str, Any] = {
+    "apiVersion": "firstlight/v1alpha1",
+    "kind": "Cluster",
+    "metadata": {"name": NAME},
+    "kubernetes": {
+        "version": "v1.36.4",
+        "controlPlaneEndpoint": "10.77.0.10:6443",
+        "podSubnet": "10.2.0.0/16",
+        "serviceSubnet": "10.3.0.0/16",
+    },
+    "appliance": {
+        "interface": "eth0",
+        "address": "10.77.0.1/24",
+        "dhcp": {"mode": "server", "range": ["10.77.0.100", "10.77.0.120"]},
+    },
+    "pools": [
+        {
+            "name": "workers",
+            "os": {"family": "debian", "release": "13"},
+            "disk": {"select": {"type": "virtio"}},
+        }
+    ],
+    "lab": {
+        "machines": [
+            {
+                "name": "b1",
+                "mac": "52:54:00:fe:00:01",
+                "firmware": "bios",
+                "memory": "512MiB",
+                "disks": ALL_BUSES,
+            },
+            {
+                "name": "u1",
+                "mac": "52:54:00:fe:00:02",
+                "firmware": "uefi",
+                "memory": "512MiB",
+                "disks": ALL_BUSES,
+            },
+        ]
+    },
+}
+
+
+def rack_in(work: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> Rack:
+    document = copy.deepcopy(DOCUMENT)
+    change(document)
+    return Rack(Cluster.model_validate(document), work)
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Iterator[Rack]:
+    it = rack_in(tmp_path)
+    yield it
+    it.down()
+
+
+def output(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def traces(work: Path) -> list[str]:
+    """What a rack may have left behind outside its work folder."""
+    found = [line for line in output("ip", "netns", "list").splitlines() if NAMESPACE in line]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if NAMESPACE in line]
+    found += [line for line in output("ip", "-br", "link").splitlines() if "fe00" in line.split()[0]]
+    found += [str(path) for path in Path("/run").rglob(f"*{NAME}*")]
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            if str(work) in command or NAMESPACE in command or (folder / "cwd").readlink() == work:
+                found.append(f"{folder.name}: {command}")
+    return found
+
+
+def pid_of(rack: Rack, name: str) -> int:
+    return int((rack.console(name).parent / "qemu.pid").read_text())
+
+
+def wait_for(question: Callable[[], bool], log: Callable[[], str], seconds: float = BOOT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, log()
+        time.sleep(0.2)
+
+
+def test_up_and_down_twice_leave_nothing_and_keep_disks(rack: Rack, tmp_path: Path) -> None:
+    for _ in range(2):
+        rack.up()
+        rack.power_on("b1")
+        assert rack.states() == {"b1": PowerState.ON, "u1": PowerState.OFF}
+        rack.down()
+        assert rack.states() == {"b1": PowerState.OFF, "u1": PowerState.OFF}
+    rack.down()
+
+    assert traces(tmp_path) == []
+    assert not list(tmp_path.rglob("*.sock"))
+    assert not list(tmp_path.rglob("*.pid"))
+    assert (tmp_path / "lab" / "b1" / "root.raw").stat().st_size == 64 * 1024**2
+
+
+def test_up_leaves_running_machines_and_written_disks_alone(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    disk = tmp_path / "lab" / "b1" / "root.raw"
+    with disk.open("r+b") as file:
+        file.write(b"installed")
+    rack.power_on("b1")
+    before = pid_of(rack, "b1")
+
+    rack.up()
+    rack.power_on("b1")
+
+    assert pid_of(rack, "b1") == before
+    assert disk.read_bytes()[:9] == b"installed"
+
+
+def test_nothing_leaves_the_namespace(rack: Rack) -> None:
+    rack.up()
+    inside = output(*rack.in_namespace(("ip", "-br", "link"))).splitlines()
+    routes = output(*rack.in_namespace(("ip", "route"))).splitlines()
+    forwarding = output(*rack.in_namespace(("cat", "/proc/sys/net/ipv4/ip_forward")))
+    attempt = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"
+    outward = subprocess.run(
+        rack.in_namespace((sys.executable, "-c", attempt)), check=False, capture_output=True, text=True
+    )
+
+    assert [line.split()[0] for line in inside] == ["lo", "eth0", "tap525400fe0001", "tap525400fe0002"]
+    assert [route.split()[:3] for route in routes] == [["10.77.0.0/24", "dev", "eth0"]]
+    assert forwarding.strip() == "0"
+    assert "Network is unreachable" in outward.stderr
+
+
+def test_bridge_forwards_at_once_and_says_whose_it_is(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    shown = output("ip", "-n", NAMESPACE, "-d", "link", "show", "eth0")
+
+    assert "forward_delay 0 " in shown
+    assert "stp_state 0 " in shown
+    assert "mcast_snooping 0 " in shown
+    assert f"alias {tmp_path}" in shown
+
+
+def test_killed_machine_is_off_and_can_be_switched_on_again(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    rack.power_on("b1")
+    os.kill(pid_of(rack, "b1"), signal.SIGKILL)
+    wait_for(lambda: rack.states()["b1"] is PowerState.OFF, lambda: "still on", 10)
+    rack.power_on("b1")
+    assert rack.states()["b1"] is PowerState.ON
+    os.kill(pid_of(rack, "b1"), signal.SIGKILL)
+
+    rack.down()
+
+    assert traces(tmp_path) == []
+
+
+def test_hanging_qemu_is_unknown_and_still_switched_off(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    rack.power_on("b1")
+    pid = pid_of(rack, "b1")
+    os.kill(pid, signal.SIGSTOP)
+    assert rack.states()["b1"] is PowerState.UNKNOWN
+
+    rack.power_off("b1")
+
+    assert is_gone(pid)
+    rack.down()
+    assert traces(tmp_path) == []
+
+
+def test_cycle_is_a_new_qemu_and_switches_on_what_is_off(rack: Rack) -> None:
+    rack.up()
+    rack.cycle("b1")
+    before = pid_of(rack, "b1")
+    rack.cycle("b1")
+
+    assert pid_of(rack, "b1") != before
+    assert rack.states()["b1"] is PowerState.ON
+
+
+def test_down_ends_every_process_of_the_namespace(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    stubborn = ("sh", "-c", "trap '' TERM; while :; do sleep 1; done", NAMESPACE)
+    with subprocess.Popen(rack.in_namespace(stubborn), start_new_session=True) as process:
+        wait_for(lambda: process.pid in network.pids_in(rack._network), lambda: "did not start", 10)
+        rack.down()
+        assert is_gone(process.pid)
+
+    assert traces(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("touch", f"/run/netns/{NAMESPACE}"),
+        ("ip", "netns", "add", NAMESPACE),
+        ("sh", "-c", f"ip netns add {NAMESPACE} && umount /run/netns/{NAMESPACE}"),
+    ],
+    ids=["plain-file", "no-bridge", "unmounted"],
+)
+def test_half_made_namespace_is_completed_and_removed(
+    rack: Rack, tmp_path: Path, damage: Sequence[str]
+) -> None:
+    output("mkdir", "-p", "/run/netns")
+    output(*damage)
+    rack.up()
+    assert "10.77.0.1/24" in output("ip", "-n", NAMESPACE, "-br", "address")
+    rack.down()
+    output("mkdir", "-p", "/run/netns")
+    output(*damage)
+
+    rack.down()
+
+    assert traces(tmp_path) == []
+
+
+def test_damaged_network_is_repaired(rack: Rack) -> None:
+    rack.up()
+    output("ip", "-n", NAMESPACE, "link", "del", "tap525400fe0001")
+    output("ip", "-n", NAMESPACE, "address", "flush", "dev", "eth0")
+    output("ip", "-n", NAMESPACE, "link", "set", "eth0", "down")
+
+    rack.up()
+
+    rack.power_on("b1")
+    assert "10.77.0.1/24" in output("ip", "-n", NAMESPACE, "-br", "address", "show", "eth0")
+    assert "master eth0" in output("ip", "-n", NAMESPACE, "link", "show", "tap525400fe0001")
+
+
+def test_rack_of_another_work_folder_is_refused_and_not_touched(rack: Rack, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    stranger = rack_in(other)
+    rack.up()
+
+    with pytest.raises(LabError, match=f"is the rack of another run, in {tmp_path}\n"):
+        stranger.up()
+    stranger.down()
+
+    assert "10.77.0.1/24" in output("ip", "-n", NAMESPACE, "-br", "address")
+
+
+def test_changed_configuration_moves_the_address_and_switches_off_what_left(
+    rack: Rack, tmp_path: Path
+) -> None:
+    rack.up()
+    rack.power_on("b1")
+    pid = pid_of(rack, "b1")
+
+    def smaller(document: dict[str, Any]) -> None:
+        document["appliance"]["address"] = "10.77.0.2/24"
+        del document["lab"]["machines"][0]
+
+    rack_in(tmp_path, smaller).up()
+
+    assert is_gone(pid)
+    assert "10.77.0.2/24" in output("ip", "-n", NAMESPACE, "-br", "-4", "address")
+    assert "10.77.0.1/24" not in output("ip", "-n", NAMESPACE, "-br", "-4", "address")
+    assert "tap525400fe0001" not in output("ip", "-n", NAMESPACE, "-br", "link")
+
+
+def test_machine_is_not_switched_on_without_a_network(rack: Rack) -> None:
+    with pytest.raises(LabError, match="the lab is down"):
+        rack.power_on("b1")
+
+
+def test_disks_are_not_destroyed_under_a_running_machine(rack: Rack, tmp_path: Path) -> None:
+    rack.up()
+    rack.power_on("b1")
+    with pytest.raises(LabError, match="switch off first: b1"):
+        rack.destroy_disks()
+    rack.power_off("b1")
+    rack.destroy_disks()
+
+    assert not (tmp_path / "lab" / "b1").exists()
+
+
+@pytest.mark.parametrize("name", ["b1", "u1"])
+def test_every_bus_is_there_with_its_serial(rack: Rack, name: str) -> None:
+    rack.up()
+    rack.power_on(name)
+    with qmp.opened(rack.console(name).parent / "qmp.sock") as monitor:
+        shown = str(monitor.execute("human-monitor-command", **{"command-line": "info qtree"}))
+
+    for serial in ("root", "fast", "wide"):
+        assert f'serial = "{serial}"' in shown
+
+
+def test_probe_boot_tells_what_works() -> None:
+    assert accel.boots_with("tcg", timeout_seconds=60)
+    assert not accel.boots_with("tcg", timeout_seconds=0.001)
+
+
+def test_lab_key_is_made_once_and_private(tmp_path: Path) -> None:
+    public = ensure_lab_key(tmp_path)
+    private = key_file(tmp_path)
+    private.with_suffix(".pub").unlink()
+
+    assert public.startswith("ssh-ed25519 ")
+    assert "\n" not in public
+    assert ensure_lab_key(tmp_path) == public
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in private.parent.iterdir()] == ["id_ed25519"]
+
+
+# A boot sector that says DISK on the first serial port and halts: mov dx, 0x3f8; then mov al, X; out dx, al.
+SAYS_DISK = (
+    b"\xba\xf8\x03" + b"".join(bytes((0xB0, letter, 0xEE)) for letter in b"\nDISK\n") + b"\xf4\xeb\xfd"
+)
+
+DNSMASQ = """\
+port=0
+interface=eth0
+bind-interfaces
+no-ping
+log-dhcp
+dhcp-range=10.77.0.100,10.77.0.120,1h
+dhcp-match=set:efi64,option:client-arch,7
+dhcp-userclass=set:ipxe,iPXE
+dhcp-boot=tag:efi64,tag:!ipxe,snponly.efi
+dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe
+enable-tftp
+"""
+
+
+@pytest.fixture
+def served(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A DHCP, TFTP and HTTP server of the test's own in the rack; yields the log of the first two."""
+    rack.up()
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(SNPONLY, folder)
+    (folder / "boot.ipxe").write_text("#!ipxe\necho the lab says hello\nexit 1\n")
+    (folder / "dnsmasq.conf").write_text(
+        f"{DNSMASQ}tftp-root={folder}\ndhcp-leasefile={folder}/leases\nlog-facility={folder}/log\nuser=root\n"
+    )
+    dnsmasq = ("dnsmasq", "--keep-in-foreground", f"--conf-file={folder}/dnsmasq.conf")
+    http = (sys.executable, "-m", "http.server", "8080", "--directory", str(folder))
+    with (
+        subprocess.Popen(rack.in_namespace(dnsmasq)) as first,
+        (folder / "http").open("wb") as quiet,
+        subprocess.Popen(rack.in_namespace(http), stdout=quiet, stderr=quiet) as second,
+    ):
+        wait_for((folder / "log").exists, lambda: "dnsmasq did not start", 20)
+        yield folder / "log"
+        first.terminate()
+        second.terminate()
+
+
+def test_bios_machine_asks_the_network_first_though_its_disk_boots(
+    rack: Rack, served: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "lab" / "b1" / "root.raw").open("r+b") as disk:
+        disk.write(SAYS_DISK.ljust(510, b"\0") + b"\x55\xaa")
+    rack.power_on("b1")
+
+    def said() -> str:
+        return console.tail(rack.console_log("b1"), 200)
+
+    wait_for(lambda: "\nDISK" in said(), lambda: said() + served.read_text())
+
+    assert "PXEClient:Arch:00000" in served.read_text()
+    assert "user class: iPXE" in served.read_text()
+    assert said().index("the lab says hello") < said().index("\nDISK")
+
+
+def test_uefi_machine_asks_the_network_first_and_fetches_the_loader(rack: Rack, served: Path) -> None:
+    rack.power_on("u1")
+
+    def said() -> str:
+        return console.tail(rack.console_log("u1"), 200)
+
+    wait_for(lambda: "the lab says hello" in said(), lambda: said() + served.read_text())
+
+    log = served.read_text()
+    assert "PXEClient:Arch:00007" in log
+    assert "snponly.efi to 10.77.0." in log
+    assert log.index("Arch:00007") < log.index("snponly.efi to") < log.index("user class: iPXE")
