@@ -96,18 +96,18 @@ class Slot:
     def switch_off(self) -> None:
         """Cut the power: nothing in the machine is told. One that is off stays off."""
         pid = self.pid()
-        if pid is not None:
-            if not (self._asked_to_quit() and wait_until(lambda: is_gone(pid), QUIT_SECONDS)):
-                end(pid, patience_seconds=QUIT_SECONDS)
+        if pid is not None and not self._quits(pid):
+            end(pid, patience_seconds=QUIT_SECONDS)
         self.sweep()
 
-    def _asked_to_quit(self) -> bool:
+    def _quits(self, pid: int) -> bool:
+        """Ask QEMU to end, and return whether it did."""
         try:
             with qmp.opened(self.monitor) as monitor:
                 monitor.execute("quit")
         except LabError:
             return False
-        return True
+        return wait_until(lambda: is_gone(pid), QUIT_SECONDS)
 
     def sweep(self) -> None:
         """Remove what a QEMU that was killed leaves behind; disks and the console's log stay."""
