@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bootstrap.config.dumping import dump, parse_dump
+from bootstrap.config.dumping import dump, parse_dump, to_yaml
 from bootstrap.config.loading import load
 
-__all__ = ["dump", "explain", "load", "parse_dump", "reference", "schema", "schema_text"]
+__all__ = ["dump", "explain", "load", "parse_dump", "reference", "schema", "schema_text", "to_yaml"]
 
 
 def explain(paths: Sequence[Path], key: str) -> str:

@@ -1,6 +1,9 @@
-"""A cluster as canonical JSON, and back: what the appliance's processes read."""
+"""A cluster as canonical JSON, and back, for the appliance's processes; any plain value as YAML, for people."""
 
 import json
+from typing import Any
+
+import yaml
 
 from bootstrap.model import Cluster
 
@@ -18,3 +21,9 @@ def parse_dump(data: bytes) -> Cluster:
         ValueError: `data` is no such dump.
     """
     return Cluster.model_validate(json.loads(data), by_alias=True, by_name=False)
+
+
+def to_yaml(values: Any) -> str:
+    """Return plain `values` (what JSON can hold; anything else as its text) as YAML, keys in the order given."""
+    simple = json.loads(json.dumps(values, default=str))
+    return str(yaml.safe_dump(simple, sort_keys=False, allow_unicode=True, default_flow_style=False))

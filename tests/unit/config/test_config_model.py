@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bootstrap import config
+from bootstrap.config import compose
+from bootstrap.config.tree import plain
 from bootstrap.model import Cluster, Disk, DiskSelect, LabDisk, Machine, mac_from
 from bootstrap.model.addresses import (
     address_or_name_from,
@@ -248,3 +250,14 @@ def test_a_thousand_machines_are_checked_quickly(tmp_path: Path) -> None:
 
     assert len(cluster.machines) == len(rows)
     assert time.perf_counter() - started < 3
+
+
+def test_plain_values_become_yaml_that_reads_the_same() -> None:
+    values = {"b": [{"mac": "52:54:00:12:34:56", "no": "no", "at": IPv4Address("10.0.0.1")}], "a": None}
+
+    tree, problems = compose.compose(config.to_yaml(values).encode(), "x.yaml")
+
+    assert problems == ()
+    assert tree is not None
+    assert plain(tree) == {"b": [{"mac": "52:54:00:12:34:56", "no": "no", "at": "10.0.0.1"}], "a": None}
+    assert config.to_yaml(values).startswith("b:")
