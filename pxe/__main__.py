@@ -13,7 +13,7 @@ from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
 from pxe import dnsmasq, interfaces, loaders, probe, report
 from pxe.observe import Observer
-from pxe.pidfile import only_one
+from pxe.pidfile import Ready, only_one
 from pxe.stop import Stop
 from pxe.supervise import supervise
 
@@ -58,16 +58,16 @@ def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: 
     _check_ground(cluster, stop, probes)
     _place_loaders(cluster, work, runtime)
     command = dnsmasq.command(runtime)
-    ready = work / "run" / "pxe.ready"
+    ready = Ready(work / "run" / "pxe.ready")
     reporter = report.Reporter(f"{cluster.secure_url}/v1/pxe/events", report.session(work))
     observer = Observer(
-        root=runtime / "tftp", report=reporter.put, neighbour=interfaces.neighbour, on_ready=ready.touch
+        root=runtime / "tftp", report=reporter.put, neighbour=interfaces.neighbour, on_ready=ready.say
     )
     reporter.start()
     try:
         supervise(lambda: dnsmasq.Dnsmasq(command, work), observer, stop)
     finally:
-        ready.unlink(missing_ok=True)
+        ready.withdraw()
         reporter.close()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from bootstrap.model import mac_from
 from bootstrap.render.firmware import TABLE
 from pxe.events import Event, Kind, clean
 from pxe.log import UNKNOWN, LogReader, is_routine, version_started
@@ -61,7 +62,7 @@ class Observer:
             )
             if remark := remark_on(known):
                 log.warning("%s: %s", known.mac, remark)
-            if known.mac:
+            if _is_machine(known.mac):
                 self._report(known)
 
     def _with_mac(self, event: Event) -> Event:
@@ -71,6 +72,14 @@ class Observer:
             return dataclasses.replace(event, mac=self._neighbour(IPv4Address(event.address)))
         except ValueError:
             return event
+
+
+def _is_machine(mac: str) -> bool:
+    """Return whether `mac` can be a machine's own; anyone may send a packet that says otherwise."""
+    try:
+        return mac_from(mac) == mac
+    except ValueError:
+        return False
 
 
 def remark_on(event: Event) -> str:

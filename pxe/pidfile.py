@@ -9,6 +9,22 @@ from pathlib import Path
 from bootstrap.errors import ServeError
 
 
+class Ready:
+    """A file with our pid in it while we serve; a killed pxe leaves it, but then the pid is not that of pxe.pid."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.withdraw()
+
+    def say(self) -> None:
+        """Say that we serve."""
+        self._path.write_text(f"{os.getpid()}\n")
+
+    def withdraw(self) -> None:
+        """Say so no more."""
+        self._path.unlink(missing_ok=True)
+
+
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Hold `path`, with our pid in it, while the block runs; then remove it.

@@ -122,14 +122,16 @@ class Reporter:
         return True
 
     def _post(self, events: Sequence[Event], timeouts: tuple[float, float]) -> str:
-        """Return why web has not taken `events`, or an empty text."""
+        """Return why web has not taken `events`, or an empty text; one that it refuses costs itself alone."""
         try:
             body = [event.as_json() for event in events]
             answer = self._session.post(self._url, json=body, timeout=timeouts, allow_redirects=False)
         except OSError as error:  # all of requests' own errors are, and so is a missing certificate file
             return _cause(error)
         if answer.status_code in _USELESS_AGAIN:
-            log.error("web refused %d events for ever (%d); they are lost", len(events), answer.status_code)
+            if half := len(events) // 2:
+                return self._post(events[:half], timeouts) or self._post(events[half:], timeouts)
+            log.error("%s: web refused an event (%d); it is lost", events[0].mac, answer.status_code)
             return ""
         return "" if answer.ok else f"it answered {answer.status_code}"
 

@@ -185,7 +185,12 @@ class Pxe:
     def await_ready(self) -> None:
         """Wait until dnsmasq serves."""
         ready = self.bench.work / "run" / "pxe.ready"
-        assert wait_for(lambda: ready.exists() or self.process.poll() is not None, 30), self.text()
+        own = f"{self.process.pid}\n"
+
+        def is_ready() -> bool:
+            return (ready.exists() and ready.read_text() == own) or self.process.poll() is not None
+
+        assert wait_for(is_ready, 30), self.text()
         assert self.process.poll() is None, self.text()
 
     def dnsmasq_pid(self) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scapy.packet import Packet
 
-from bootstrap.render.firmware import TABLE
+from bootstrap.render.firmware import TABLE, Firmware
 from tests.system.pxe_segment import (
     KNOWN_MAC,
     SERVER,
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.system
 
 GOLDEN = Path(__file__).parent / "golden" / "pxe-option-93.txt"
 SCRIPT = f"http://{SERVER}:8080/boot.ipxe"
+NOT_YET = f"http://{SERVER}:8080/http-boot-not-yet"
 ARCHS = range(42)
 WAYS = ("class and 93", "93 only", "class only", "neither", "list")
 
@@ -54,6 +55,11 @@ def options_of(way: str, arch: int) -> Options:
     return ways[way]
 
 
+def told(row: Firmware) -> str:
+    """Return the boot file of a row: UEFI HTTP boot is sent to a URL that is not there, and gives up at once."""
+    return NOT_YET if row.name.startswith("http-") else row.loader or ""
+
+
 def first_of_menu(offer: Packet) -> Options:
     """Return what a BIOS ROM sends that takes the first item of the offer's menu (PXE 2.1, section 2.2.3).
 
@@ -80,7 +86,7 @@ def test_every_option_93_gets_the_reply_of_the_golden_table(client: DhcpClient) 
 
 @pytest.mark.parametrize("way", ["class and 93", "93 only", "class only"])
 def test_a_machine_gets_the_loader_of_its_row_and_of_no_other(client: DhcpClient, way: str) -> None:
-    wanted = {arch: row.loader or "" for row in TABLE for arch in row.archs}
+    wanted = {arch: told(row) for row in TABLE for arch in row.archs}
     for arch in ARCHS:
         offer = client.ask("discover", f"02:00:00:01:{arch:02x}:00", options_of(way, arch))
         assert offer is not None
@@ -91,10 +97,17 @@ def test_a_machine_gets_the_loader_of_its_row_and_of_no_other(client: DhcpClient
     "said", [[(77, b"iPXE")], [(175, b"\x21\x01\x01")], [(77, b"iPXE"), (175, b"\x21\x01\x01")]]
 )
 def test_ipxe_is_told_the_script_whatever_the_firmware_below_it(client: DhcpClient, said: Options) -> None:
-    for arch in (0, 6, 7, 9, 11, 33):
+    for arch in (0, 6, 7, 9, 11, 16, 33):
         offer = client.ask("discover", "02:00:00:02:00:01", [*options_of("class and 93", arch), *said])
         assert offer is not None
         assert boot_file(offer) == SCRIPT, arch
+
+
+def test_http_boot_is_answered_in_its_own_kind(client: DhcpClient) -> None:
+    """UEFI HTTP boot ignores an offer whose option 60 is not HTTPClient (UEFI 2.10, 24.7.3)."""
+    offer = client.ask("discover", "02:00:00:02:00:02", options_of("class and 93", 16))
+    assert offer is not None
+    assert option(offer, "vendor_class_id") == b"HTTPClient"
 
 
 def test_the_boot_server_is_named_in_the_packet(client: DhcpClient) -> None:
