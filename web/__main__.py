@@ -11,7 +11,7 @@ from pathlib import Path
 from bootstrap.errors import ServeError
 from web import nginx
 from web.children import Child
-from web.server import set_up_logging
+from web.server import SOCKET, set_up_logging
 
 ROUND_SECONDS = 0.1
 PID_FILE = Path("run/web.pid")
@@ -45,8 +45,9 @@ def run(work: Path, cache: Path) -> None:
     os.chdir(work)
     stop = _Stop()
     nginx.prepare(cache)
+    SOCKET.unlink(missing_ok=True)
     PID_FILE.write_text(str(os.getpid()))
-    server = (sys.executable, "-m", "web.server", "--cache", str(cache))
+    server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache))
     front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache))
     back = Child("the application", server, before=lambda: None)
     try:
@@ -62,7 +63,9 @@ def _keep(front: Child, back: Child, stop: "_Stop") -> None:
     stamp = nginx.stamp()
     while not stop.asked:
         back.keep()
-        front.keep()
+        # The first time nginx waits for the application; later a machine that asks is told to ask again.
+        if SOCKET.exists() or front.pid is not None:
+            front.keep()
         if (found := nginx.stamp()) != stamp:
             stamp = found
             log.info("nginx reads its files again")

@@ -120,7 +120,7 @@ def tell(site: Site, report: Report, body: Any) -> int:
     A report that ended the arm and comes again gets the number that it got first.
     """
     site.listed(report.mac)
-    facts = report.facts or typed(Facts, body)
+    facts = (report.facts or typed(Facts, body)) if report.kind in BRING_FACTS else Facts()
 
     def decide(record: MachineRecord | None, now: datetime) -> Change:
         if report.kind == "booted":

@@ -260,8 +260,8 @@ def test_what_is_no_report_is_a_bad_request(rack: Rack, path: str, body: bytes) 
         {"sshHostKeys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"] * 17},
         {"firmware": "coreboot"},
         {"message": {"a": 1}},
-        {"cpus": "many"},
-        {"disks": [{"size": -1}]},
+        {"kind": "facts", "cpus": "many"},
+        {"kind": "failed", "disks": [{"size": -1}]},
     ],
 )
 def test_a_value_out_of_its_range_is_a_bad_request(rack: Rack, change: dict[str, Any]) -> None:
