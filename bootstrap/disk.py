@@ -7,8 +7,11 @@ import secrets
 import shutil
 from pathlib import Path
 
+from bootstrap.errors import UsageError
 from bootstrap.render.bundle import Bundle, File
 
+_TOP = frozenset({"appliance", "machines", "pxe", "web"})
+"""What a bundle has at its top."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 """renameat2(2): swap two names in one step."""
@@ -35,13 +38,17 @@ def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
 def write_bundle(folder: Path, bundle: Bundle) -> bool:
     """Make `folder` hold exactly `bundle`, in one step; return whether anything changed.
 
-    The parent must exist. Folders are 0700: the tree is the operator's.
+    Folders are 0700: the tree is the operator's. What an earlier bundle left there and this one lacks goes away.
 
     Raises:
+        UsageError: `folder` holds something that no bundle of ours has; nothing was touched.
         OSError: it could not be written; `folder` is as it was.
     """
+    folder = folder.resolve()
+    _refuse_foreign(folder)
     if read_bundle(folder) == dict(bundle):
         return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         _write_tree(new, bundle)
@@ -59,6 +66,18 @@ def read_bundle(folder: Path) -> dict[str, File]:
         path.relative_to(folder).as_posix(): File(path.read_bytes(), path.stat().st_mode & 0o7777)
         for path in found
     }
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder that is somebody's: a slip in `render --output` must not cost a home directory."""
+    if folder.is_dir():
+        foreign = sorted({path.name for path in folder.iterdir()} - _TOP)
+        if foreign:
+            raise UsageError(
+                f"{folder} holds {foreign[0]!r}, which is not ours: name an empty folder or a new one"
+            )
+    elif folder.exists():
+        raise UsageError(f"{folder} is not a folder: name an empty folder or a new one")
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -1,0 +1,167 @@
+"""dnsmasq.conf: the whole option-93 table, the three modes, and the directives that must never be there."""
+
+import re
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from bootstrap.model import Cluster, Dhcp
+from bootstrap.render.dnsmasq import dnsmasq_conf
+from bootstrap.render.firmware import TABLE
+from tests import samples
+
+MODES = ("server", "proxy", "off")
+
+
+def changed(**appliance: Any) -> Cluster:
+    cluster = samples.cluster("lab")
+    return cluster.model_copy(update={"appliance": cluster.appliance.model_copy(update=appliance)})
+
+
+def in_mode(mode: str) -> list[str]:
+    dhcp = samples.cluster("lab").appliance.dhcp.model_copy(update={"mode": mode})
+    return directives(changed(dhcp=dhcp))
+
+
+def directives(cluster: Cluster) -> list[str]:
+    lines = (line.strip() for line in dnsmasq_conf(cluster).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_that_is_known_to_harm_is_ever_there(mode: str) -> None:
+    lines = in_mode(mode)
+
+    assert not [line for line in lines if line.startswith("dhcp-sequential-ip")]
+    assert not [line for line in lines if line.startswith("dhcp-host=") and "set:" in line]
+    assert not [line for line in lines if line.startswith(("dhcp-ignore=", "dhcp-script", "tftp-secure"))]
+    assert not [line for line in lines if line.startswith(("tftp-root", "dhcp-leasefile"))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_private_network_and_no_name_service(mode: str) -> None:
+    lines = in_mode(mode)
+
+    assert {"port=0", "interface=fl0", "except-interface=lo", "bind-interfaces", "enable-tftp"} <= set(lines)
+    assert int(next(line for line in lines if line.startswith("tftp-max=")).partition("=")[2]) >= 1000
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_we_are_the_authority_only_where_we_are_the_server(mode: str) -> None:
+    assert ("dhcp-authoritative" in in_mode(mode)) == (mode == "server")
+
+
+def test_mode_off_gives_no_address_and_no_boot_answer() -> None:
+    assert not [line for line in in_mode("off") if line.startswith(("dhcp-", "pxe-"))]
+
+
+@pytest.mark.parametrize("mode", ["server", "proxy"])
+def test_every_kind_of_firmware_is_told_apart_by_option_93_and_by_vendor_class(mode: str) -> None:
+    lines = set(in_mode(mode))
+
+    for row in TABLE:
+        for arch in row.archs:
+            assert f"dhcp-match=set:{row.name},option:client-arch,{arch}" in lines
+            assert [line for line in lines if line.startswith(f"dhcp-vendorclass=set:{row.name},")]
+    assert "dhcp-vendorclass=set:efi64,PXEClient:Arch:00007" in lines
+    assert "dhcp-vendorclass=set:http-efi64,HTTPClient:Arch:00016" in lines
+
+
+@pytest.mark.parametrize("mode", ["server", "proxy"])
+def test_ipxe_is_known_by_either_of_its_marks(mode: str) -> None:
+    assert {"dhcp-userclass=set:ipxe,iPXE", "dhcp-match=set:ipxe,175"} <= set(in_mode(mode))
+    assert "dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe" in in_mode(mode)
+
+
+def test_a_loader_is_given_to_its_firmware_and_never_to_ipxe() -> None:
+    boots = [line for line in in_mode("server") if line.startswith("dhcp-boot=") and "http" not in line]
+
+    assert boots == [
+        f"dhcp-boot=tag:!ipxe,tag:{row.name},{row.loader},,10.77.0.1" for row in TABLE if row.loader
+    ]
+
+
+def test_an_unknown_kind_gets_no_loader_and_a_tag_for_the_log() -> None:
+    lines = in_mode("server")
+    unknown = next(line for line in lines if line.startswith("tag-if=set:unknown-firmware"))
+
+    assert set(unknown.split(",")[1:]) == {f"tag:!{row.name}" for row in TABLE} | {"tag:asks-to-boot"}
+    assert not [line for line in lines if line.startswith("dhcp-boot=") and "tag:" not in line]
+
+
+def test_uefi_http_boot_gives_up_at_once() -> None:
+    assert "dhcp-boot=tag:http-boot-not-yet,http://10.77.0.1:8080/http-boot-not-yet" in in_mode("server")
+    assert "dhcp-option-force=tag:http-boot-not-yet,60,HTTPClient" in in_mode("server")
+
+
+def test_listed_machines_get_their_address_and_name() -> None:
+    hosts = [line for line in in_mode("server") if line.startswith("dhcp-host=")]
+
+    assert hosts == [
+        "dhcp-host=52:54:00:77:00:01,10.77.0.101,w1",
+        "dhcp-host=52:54:00:77:00:02,10.77.0.102,w2",
+    ]
+
+
+def test_a_machine_without_an_address_is_still_known_by_name() -> None:
+    assert "dhcp-host=b8:ce:f6:00:01:01,c1" in directives(_as_server("ha"))
+
+
+def test_unlisted_machines_get_an_address_of_the_range() -> None:
+    assert "dhcp-range=10.77.0.150,10.77.0.199,255.255.255.0,3600" in in_mode("server")
+
+
+def test_without_a_range_only_listed_machines_are_answered() -> None:
+    dhcp = Dhcp(mode="server", range=None)
+
+    assert "dhcp-range=10.77.0.0,static,255.255.255.0,3600" in directives(changed(dhcp=dhcp))
+
+
+def test_options_that_are_not_set_are_named_so_that_dnsmasq_does_not_offer_itself() -> None:
+    lines = in_mode("server")
+
+    assert "dhcp-option=option:router" in lines
+    assert "dhcp-option=option:dns-server" in lines
+    assert not [line for line in lines if "ntp-server" in line]
+
+
+def test_options_that_are_set_are_sent() -> None:
+    lines = directives(
+        changed(
+            gateway=IPv4Address("10.77.0.254"),
+            dns=(IPv4Address("10.77.0.2"), IPv4Address("10.77.0.3")),
+            ntp=(IPv4Address("10.77.0.4"), "ntp.example.net"),
+            domain="rack.example.net",
+        )
+    )
+
+    assert "dhcp-option=option:router,10.77.0.254" in lines
+    assert "dhcp-option=option:dns-server,10.77.0.2,10.77.0.3" in lines
+    assert "dhcp-option=option:ntp-server,10.77.0.4" in lines, (
+        "option 42 holds addresses only (RFC 2132, 8.3)"
+    )
+    assert "domain=rack.example.net" in lines
+
+
+def test_a_proxy_answers_each_kind_twice_and_gives_no_address() -> None:
+    lines = in_mode("proxy")
+
+    assert [line for line in lines if line.startswith("dhcp-range=")] == [
+        "dhcp-range=10.77.0.0,proxy,255.255.255.0"
+    ]
+    assert "pxe-service=tag:!ipxe,0,firstlight,undionly.kpxe,10.77.0.1" in lines
+    assert "pxe-service=tag:ipxe,7,firstlight,http://10.77.0.1:8080/boot.ipxe" in lines
+    assert not [line for line in lines if line.startswith(("dhcp-host=", "domain=", "dhcp-option="))]
+
+
+def test_no_two_directives_share_a_line() -> None:
+    for mode in MODES:
+        for line in in_mode(mode):
+            assert re.fullmatch(r"[a-z0-9-]+(=[^=]*)?", line), line
+
+
+def _as_server(name: str) -> Cluster:
+    cluster = samples.cluster(name)
+    appliance = cluster.appliance.model_copy(update={"dhcp": Dhcp(mode="server")})
+    return cluster.model_copy(update={"appliance": appliance})
