@@ -73,11 +73,17 @@ class Folder:
             raise _unusable(self.path, "use", error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            for left in self.path.rglob(".*.new"):
-                left.unlink(missing_ok=True)
+            self._sweep()
             yield
         finally:
             os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for left in self.path.rglob(".*.new"):
+            try:
+                left.unlink(missing_ok=True)
+            except OSError as error:
+                raise _unusable(left, "remove", error) from error
 
     def _close_to_others(self) -> None:
         for folder in (self.path, *(each for each in self.path.iterdir() if each.is_dir())):
