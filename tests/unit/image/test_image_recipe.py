@@ -1,0 +1,132 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bootstrap.errors import ImageError
+from bootstrap.image import recipe
+from bootstrap.image.debian import COMPONENTS, STEPS, _Steps, mmdebstrap_argv
+from bootstrap.image.recipe import Options
+
+CLOUD = Options(kernel="cloud")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(recipe.TEXTS, tmp_path / "image"))
+
+
+def test_the_same_input_gives_the_same_key(texts: Path) -> None:
+    assert recipe.key(CLOUD) == recipe.key(CLOUD, texts)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Options(kernel="server"),
+        Options(kernel="cloud", release="14"),
+        Options(kernel="cloud", packages=("vim-tiny",)),
+        Options(kernel="cloud", mirror="http://10.0.0.1/debian"),
+    ],
+)
+def test_each_option_changes_the_key(other: Options) -> None:
+    assert recipe.key(other) != recipe.key(CLOUD)
+
+
+def test_every_text_changes_the_key(texts: Path) -> None:
+    before = recipe.key(CLOUD)
+    files = [file for file in texts.rglob("*") if file.is_file()]
+
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content + b"#\n")
+        assert recipe.key(CLOUD, texts) != before, file
+        file.write_bytes(content)
+    assert len(files) > 8
+    assert recipe.key(CLOUD, texts) == before
+
+
+def test_a_file_that_becomes_executable_changes_the_key(texts: Path) -> None:
+    (texts / "esp" / "grub.cfg").chmod(0o755)
+
+    assert recipe.key(CLOUD, texts) != recipe.key(CLOUD)
+
+
+def test_the_builder_itself_changes_the_key(tmp_path: Path) -> None:
+    code = Path(shutil.copytree(recipe.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__")))
+    assert recipe.key(CLOUD, code=code) == recipe.key(CLOUD)
+
+    (code / "disk.py").write_text("")
+    assert recipe.key(CLOUD, code=code) != recipe.key(CLOUD)
+
+
+def test_packages_are_ours_then_the_kernels_then_the_configurations() -> None:
+    names = recipe.packages(Options(kernel="cloud", packages=("lldpd", "systemd")))
+
+    assert names[0] == "systemd"
+    assert names[-2:] == ("linux-image-cloud-amd64", "lldpd")
+    assert len(set(names)) == len(names)
+    assert not any(name.startswith("#") or " " in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "package", ["openssh-server", "containerd", "containernetworking-plugins", "ignition", "sudo"]
+)
+def test_what_a_node_needs_is_in_every_image(package: str) -> None:
+    for kernel in recipe.FLAVOURS:
+        assert package in recipe.packages(Options(kernel=kernel))
+
+
+def test_an_unknown_release_or_kernel_is_refused_with_the_choices() -> None:
+    with pytest.raises(ImageError, match="Debian '7' cannot be built; one of: 13"):
+        recipe.suite(Options(release="7"))
+    with pytest.raises(ImageError, match="kernel 'tiny' is not one of: cloud, server"):
+        recipe.suite(Options(kernel="tiny"))
+
+
+def test_every_kernel_has_its_components() -> None:
+    assert set(COMPONENTS) == set(recipe.FLAVOURS)
+
+
+def test_the_mirror_comes_last_and_only_when_given() -> None:
+    plain = mmdebstrap_argv(CLOUD, "trixie", Path("root"))
+    mirrored = mmdebstrap_argv(
+        Options(kernel="cloud", mirror="http://10.0.0.1/debian"), "trixie", Path("root")
+    )
+
+    assert plain[-2:] == ("trixie", "root")
+    assert mirrored[-3:] == ("trixie", "root", "http://10.0.0.1/debian")
+
+
+def test_progress_never_goes_back_and_names_packages() -> None:
+    told: list[tuple[str, int | None]] = []
+
+    def tell(what: str, done: int | None = None, total: int | None = None) -> None:
+        assert total == 100
+        told.append((what, done))
+
+    steps = _Steps(tell, 2)
+    lines = [
+        "I: running apt-get update...",
+        "I: installing essential packages...",
+        "Setting up early (1) ...",
+        "I: installing remaining packages inside the chroot...",
+        *(f"Setting up package{n} (1.0) ..." for n in range(9)),
+        "firstlight-step: boot loaders",
+        "firstlight-step: clearing what must differ between machines",
+    ]
+    for line in lines:
+        steps(line)
+
+    percents = [percent for _, percent in told if percent is not None]
+    assert percents == sorted(percents)
+    assert "installing packages: package8" in [what for what, _ in told]
+    assert "installing packages: early" not in [what for what, _ in told]
+
+
+def test_the_steps_are_told_by_the_hook_that_makes_them() -> None:
+    hook = (recipe.TEXTS / "debian" / "customize").read_text()
+
+    for text, _, _ in STEPS:
+        if text.startswith("firstlight-step: "):
+            assert f'step "{text.removeprefix("firstlight-step: ")}' in hook
