@@ -74,7 +74,7 @@ def _effect(path: str) -> str:
 def _diff(path: str, old: File | None, new: File | None) -> str:
     """Return the unified diff of one document; secrets and binary files are named, never shown."""
     contents = [file.content for file in (old, new) if file is not None]
-    if any(mark in content for content in contents for mark in _SECRET_MARKS):
+    if any(mark in unquote_to_bytes(content) for content in contents for mark in _SECRET_MARKS):
         return f"--- {path}\n+++ {path}\n{_NOT_SHOWN}\n"
     try:
         was, will_be = _readable(path, old), _readable(path, new)

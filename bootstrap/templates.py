@@ -20,6 +20,8 @@ def _printable(value: object) -> object:
     Raises:
         RenderError: its type is not plain, or it holds a line break, which could start a new directive.
     """
+    if isinstance(value, jinja2.Undefined):
+        return value  # complains by itself, with the name
     if not isinstance(value, _PRINTABLE):
         raise RenderError(f"a template tried to print a {type(value).__name__}")
     if isinstance(value, str) and not value.isprintable():

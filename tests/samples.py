@@ -46,3 +46,9 @@ def units_of(document: bytes) -> dict[str, dict[str, Any]]:
     """Return the units of an Ignition document, by name."""
     tree: dict[str, Any] = json.loads(document)
     return {node["name"]: node for node in tree.get("systemd", {}).get("units", [])}
+
+
+def data_of(node: dict[str, Any]) -> str:
+    """Return the text of a file node."""
+    source: str = node["contents"]["source"]
+    return unquote_to_bytes(source.removeprefix("data:,")).decode()
