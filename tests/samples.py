@@ -52,3 +52,8 @@ def data_of(node: dict[str, Any]) -> str:
     """Return the text of a file node."""
     source: str = node["contents"]["source"]
     return unquote_to_bytes(source.removeprefix("data:,")).decode()
+
+
+def json_of(tree: dict[str, Any]) -> bytes:
+    """Return `tree` as JSON, for parse_dump."""
+    return json.dumps(tree).encode()
