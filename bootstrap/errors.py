@@ -5,12 +5,16 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 ├── UnknownChoice           a value names no file in the room it should come from; exit 2
 ├── UsageError              the command line asks for something impossible; exit 2
 ├── RenderError             a template or builder failed: our bug; exit 70
+├── KeysError               keys are damaged, lost, locked or expired (bootstrap/keys.py)
 ├── StateError              the store could not do it
-│   └── Conflict            someone else wrote first; read again and retry
+│   ├── Conflict            someone else wrote first; read again and retry
+│   ├── IllegalTransition   no such arrow in the graph of machine states (bootstrap/states.py)
+│   └── Refused             the machine's state does not allow it (bootstrap/records/transitions.py)
 ├── PreflightError          this computer lacks something; the text says what to install or change
 ├── ImageError              an image could not be built or found
 ├── LabError                the virtual rack could not be built or reached
 └── ServeError              a part of the appliance did not start or died
+    └── NotRunning          no appliance answers on the operator socket (bootstrap/operator.py)
 """
 
 from dataclasses import dataclass

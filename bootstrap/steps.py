@@ -1,7 +1,7 @@
 """The steps of a run, in order: check, keys, render, plan, image build, lab up, serve. `up` does all of them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,15 +19,16 @@ from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster, DebianImage, Os
 from bootstrap.operator import Operator
-from bootstrap.plan import Plan, plan
+from bootstrap.plan import plan
 from bootstrap.progress import Reporter
 from bootstrap.render.bundle import Bundle, digest, render_bundle
 from bootstrap.rendering import with_lab_key
 from bootstrap.workplace import Workplace
-from certs.keyring import PublicKeyring
+from certs.keyring import Keyring, PublicKeyring
 from certs.secret import Secret
 
 NAMESPACES = Path("/run/netns")
+NEEDS_RESTART = ("appliance/", "pxe/", "web/")  # what the processes read at their start; the rest is reloaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +73,13 @@ def check(configs: Sequence[Path], reporter: Reporter) -> Cluster:
     return cluster
 
 
-def keys(run: Run) -> PublicKeyring:
-    """Make the keys and certificates that are missing or out of date; return the public ones."""
+def keys(run: Run) -> Keyring:
+    """Make the keys and certificates that are missing or out of date."""
     with run.reporter.step("keys"):
         run.place.make()
         made = ensure_keys(run.cluster, run.place.work, datetime.now(UTC), run.passphrase)
         tell(run.reporter, made.lines, nothing="every key and certificate is in order")
-    return made.keyring.public
+    return made.keyring
 
 
 def render(run: Run, keyring: PublicKeyring) -> Bundle:
@@ -89,13 +90,13 @@ def render(run: Run, keyring: PublicKeyring) -> Bundle:
     return bundle
 
 
-def write(run: Run, bundle: Bundle) -> Plan:
-    """Show what the documents change, then write them."""
+def write(run: Run, bundle: Bundle) -> tuple[str, ...]:
+    """Show what the documents change, then write them; return the paths of those that changed."""
     with run.reporter.step("plan"):
-        changes = plan(read_bundle(run.place.bundle), bundle)
-        tell(run.reporter, changes.lines, nothing="no document changes")
+        before = read_bundle(run.place.bundle)
+        tell(run.reporter, plan(before, bundle).lines, nothing="no document changes")
         write_bundle(run.place.bundle, bundle)
-    return changes
+    return tuple(sorted(path for path in {*before, *bundle} if before.get(path) != bundle.get(path)))
 
 
 def build_images(run: Run) -> None:
@@ -144,15 +145,18 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
     return rack
 
 
-def serve(run: Run, rack: Rack | None, undo: Undo, *, has_changed: bool) -> None:
+def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) -> None:
     """Have the appliance run in the background with today's documents, and the lab's machines switched on."""
     with run.reporter.step("serve") as progress:
         packages.ensure(packages.SERVE, progress)
         pid = background.pid_of(run.place)
-        if pid is not None and has_changed:
-            run.reporter.say("the documents changed: restarting the appliance")
+        if pid is not None and any(path.startswith(NEEDS_RESTART) for path in changed):
+            run.reporter.say("what the appliance listens on or answers changed: restarting it")
             background.stop(run.place)
             pid = None
+        elif pid is not None and changed:
+            run.reporter.say("telling the appliance to read the documents again")
+            operator_of(run).reload()
         if pid is None:
             undo.add(lambda: background.stop(run.place))
             background.start(run.place, run.configs)

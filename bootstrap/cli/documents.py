@@ -1,6 +1,5 @@
 """Verbs about the configuration and what follows from it: check, schema, render, plan. None needs root."""
 
-import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from bootstrap.rendering import with_lab_key
 @click.pass_obj
 def check(call: Call, explain: str | None) -> None:
     """Check the configuration and print every problem at once, with file, line and column."""
-    if explain:
+    if explain is not None:
         sys.stdout.write(config.explain(call.paths(), explain).rstrip("\n") + "\n")
         return
     cluster = call.cluster()
@@ -38,7 +37,7 @@ def check(call: Call, explain: str | None) -> None:
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration (the file configs/config.schema.json)."""
-    sys.stdout.write(json.dumps(config.schema(), indent=2, sort_keys=True) + "\n")
+    sys.stdout.write(config.schema_text())
 
 
 @click.command()

@@ -14,7 +14,7 @@ from bootstrap.operator import Operator
 from bootstrap.status import HEADINGS, is_broken, rows
 
 REFRESH_SECONDS = 1.0
-EVENT_HEADINGS = ("TIME", "MACHINE", "KIND", "MESSAGE")
+EVENT_HEADINGS = ("TIME", "MACHINE", "WHAT", "DECISION", "REASON")
 
 
 def operator(call: Call) -> Operator:
@@ -126,10 +126,11 @@ def show_events(call: Call, found: Sequence[dict[str, Any]]) -> None:
     """Print events in the form that was asked for."""
     cells = [
         (
-            str(event["time"]),
-            str(event.get("machine") or event.get("mac") or "-"),
-            event["kind"],
-            event["message"],
+            event["time"],
+            event["machine"],
+            event["what"],
+            event["decision"] or "-",
+            event["reason"] or event["detail"],
         )
         for event in found
     ]

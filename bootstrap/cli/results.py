@@ -43,10 +43,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return result
 
 
+def show(result: Table) -> None:
+    """Print a table; into a pipe without the blanks that pad its last column."""
+    console = stdout()
+    if console.is_terminal:
+        console.print(result, crop=False)
+        return
+    with console.capture() as captured:
+        console.print(result, crop=False)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
 def emit(output: str, data: Any, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print `data` as JSON or YAML, or `rows` as a table, on stdout."""
     if output == "table":
-        stdout().print(table(headings, rows), crop=False)
+        show(table(headings, rows))
         return
     if output == "yaml":
         from bootstrap.config import to_yaml  # noqa: PLC0415  # only this form needs it

@@ -17,6 +17,7 @@ from bootstrap.status import HEADINGS, is_broken, is_done, rows
 from bootstrap.watch import machines_until_settled
 
 EXIT_FAILED = 1
+KEYS = "pki/"
 EXIT_PARTLY = 3
 LAB_TIMEOUT_SECONDS = 45 * 60.0  # two emulated machines need about five minutes on two cores
 RACK_TIMEOUT_SECONDS = 7 * 24 * 3600.0  # people switch real machines on when they get to it
@@ -40,7 +41,7 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     require_root("up")
     place = call.place(cluster)
     undo = steps.Undo([])
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    interrupt_on_sigterm()
     with place.locked():
         run = steps.Run(
             configs=call.paths(), place=place, cluster=cluster, reporter=screen, passphrase=passphrase()
@@ -61,12 +62,12 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
 def bring_up(run: steps.Run, undo: steps.Undo) -> None:
     """Do the steps from keys to serve, and say so if nothing changed."""
     keyring = steps.keys(run)
-    bundle = steps.render(run, keyring)
-    changes = steps.write(run, bundle)
+    bundle = steps.render(run, keyring.public)
+    changed = (*steps.write(run, bundle), *(f"{KEYS}{change.name}" for change in keyring.news))
     steps.build_images(run)
     rack = steps.lab_up(run, undo)
-    steps.serve(run, rack, undo, has_changed=bool(changes.lines))
-    if not undo.actions and not changes.lines:
+    steps.serve(run, rack, undo, changed=changed)
+    if not undo.actions and not changed:
         run.reporter.say("nothing changed: everything runs as the configuration says")
 
 
@@ -144,6 +145,17 @@ def require_root(verb: str) -> None:
         )
 
 
-def _as_interrupt(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
+def interrupt_on_sigterm() -> None:
+    """Treat SIGTERM as Ctrl-C, in this process alone.
+
+    pyroute2 forks a child per namespace and ends it with SIGTERM: that child must not take our work back.
+    """
+    owner = os.getpid()
+
+    def leave(number: int, frame: object) -> None:
+        del frame
+        if os.getpid() != owner:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)

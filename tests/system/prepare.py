@@ -1,0 +1,29 @@
+"""Installs the Debian packages that the system tests use; run by `./check system`, as root."""
+
+import sys
+
+from bootstrap import packages
+
+CHECKERS = (
+    "curl",
+    "gdisk",
+    "ignition",  # ignition-validate
+    "iptables",
+    "openssl",
+    "procps",
+    "python3-venv",
+    "shellcheck",
+    "systemd",  # systemd-analyze
+    "tcpdump",
+)
+
+
+def main() -> None:
+    """Install what is missing, and say what."""
+    wanted = (*packages.SERVE, *packages.LAB, *packages.IMAGE, *CHECKERS)
+    installed = packages.ensure(wanted, lambda what, *_: sys.stderr.write(f"{what}\n"))
+    sys.stderr.write(f"system tests: {len(installed)} packages installed, {len(wanted)} in place\n")
+
+
+if __name__ == "__main__":
+    main()

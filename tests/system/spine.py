@@ -1,0 +1,157 @@
+"""Runs deploy.py as a person does, in a folder of the test's own, and looks at what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LAB = "configs/lab.yaml"
+NAMESPACE = "fl-lab"
+LONGEST_RUN_SECONDS = 1500.0  # two emulated machines install in about five minutes on two idle cores
+END_SECONDS = 90.0
+
+
+@dataclass
+class Outcome:
+    """How a run of deploy.py ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder for everything generated, with the image cache of `cache`, and the configuration files to use."""
+
+    deploy: Path
+    cache: Path
+    configs: tuple[str, ...] = (LAB,)
+    name: str = "lab"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        return self.deploy / self.name
+
+    @property
+    def environment(self) -> dict[str, str]:
+        mine = {"FIRSTLIGHT_DEPLOY": str(self.deploy), "FIRSTLIGHT_CACHE": str(self.cache)}
+        return {**os.environ, **mine, **self.extra}
+
+    def argv(self, *arguments: str) -> list[str]:
+        options = [word for path in self.configs for word in ("--config", path)]
+        return [sys.executable, "deploy.py", *options, *arguments]
+
+    def run(self, *arguments: str, timeout: float = LONGEST_RUN_SECONDS) -> Outcome:
+        done = subprocess.run(
+            self.argv(*arguments),
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        sys.stderr.write(f"$ deploy.py {' '.join(arguments)} -> {done.returncode}\n{done.stderr[-6000:]}\n")
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        shown = self.run("--output", "json", "machine", "list", timeout=60)
+        assert shown.code == 0, shown.err
+        return {machine["name"]: machine for machine in json.loads(shown.out)}
+
+    def machine(self, name: str) -> dict[str, Any]:
+        return self.machines()[name]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        shown = self.run("--output", "json", "events", "--machine", name, timeout=60)
+        assert shown.code == 0, shown.err
+        found: list[dict[str, Any]] = json.loads(shown.out)
+        return found
+
+    def console(self, name: str) -> str:
+        return (self.work / "lab" / name / "console.log").read_text(errors="replace")
+
+    def in_machine(self, name: str, *command: str) -> str:
+        done = self.run("lab", "exec", name, "--", *command, timeout=120)
+        assert done.code == 0, f"{command} on {name}: {done.out}{done.err}"
+        return done.out.strip()
+
+
+def wait_for(question: Callable[[], bool], what: str, *, timeout: float, every: float = 2.0) -> None:
+    """Ask `question` until it says yes; fail with `what` when the time is over."""
+    deadline = time.monotonic() + timeout
+    while not question():
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(every)
+
+
+@contextmanager
+def running(site: Site, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run deploy.py in the background, as a terminal's foreground job would be; it is ended afterwards."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            site.argv(*arguments),
+            cwd=ROOT,
+            env=site.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(END_SECONDS)
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> int:
+    """Send what Ctrl-C sends, to the whole foreground group, and return the exit code."""
+    os.killpg(process.pid, signal.SIGINT)
+    return process.wait(END_SECONDS)
+
+
+def leftovers(site: Site) -> list[str]:
+    """Return every process, namespace, mount and file that a run left outside its folder."""
+    return [*processes_of(site), *mounts_of(site), *files_of(site)]
+
+
+def processes_of(site: Site) -> Iterator[str]:
+    """Yield the processes whose command line or folder lies in the site's folder or in its namespace."""
+    mark = str(site.deploy)
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = str((folder / "cwd").readlink())
+        except OSError:
+            continue
+        own = int(folder.name) == os.getpid() or "pytest" in command
+        if not own and (mark in command or where.startswith(mark) or NAMESPACE in command):
+            yield f"process {folder.name}: {command}"
+
+
+def mounts_of(site: Site) -> Iterator[str]:
+    """Yield the mounts below the site's folder, the cache, and those of namespaces."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        target = line.split()[1]
+        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{NAMESPACE}")):
+            yield f"mount {line}"
+
+
+def files_of(site: Site) -> Iterator[str]:
+    """Yield what is left in the folders of the system that firstlight uses."""
+    for path in (Path("/run/netns") / NAMESPACE, Path("/run/firstlight") / site.name):
+        if path.exists():
+            yield f"file {path}"
