@@ -91,8 +91,10 @@ def test_an_unknown_kind_gets_no_loader_and_a_tag_for_the_log() -> None:
 
 
 def test_uefi_http_boot_gives_up_at_once() -> None:
-    assert "dhcp-boot=tag:http-boot-not-yet,http://10.77.0.1:8080/http-boot-not-yet" in in_mode("server")
-    assert "dhcp-option-force=tag:http-boot-not-yet,60,HTTPClient" in in_mode("server")
+    assert "dhcp-boot=tag:!ipxe,tag:http-boot-not-yet,http://10.77.0.1:8080/http-boot-not-yet" in in_mode(
+        "server"
+    )
+    assert "dhcp-option-force=tag:!ipxe,tag:http-boot-not-yet,60,HTTPClient" in in_mode("server")
 
 
 def test_listed_machines_get_their_address_and_name() -> None:
