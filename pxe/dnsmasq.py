@@ -119,7 +119,7 @@ class Dnsmasq:
         self._process.kill()
         # Before dnsmasq's number is free for others, so that the guard can never mean someone else.
         self._guard.kill()
-        self._guard.wait()
+        self._guard.communicate()  # closes its pipe and waits
         code = self._process.wait()
         for descriptor in (self.output, self.ended):
             os.close(descriptor)

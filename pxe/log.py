@@ -35,12 +35,9 @@ _TFTP = (
     (Kind.TFTP_SENT, re.compile(rf"sent (?P<file>.*) to {_ADDRESS}"), "{file}"),
     (Kind.TFTP_NOT_FOUND, re.compile(rf"file (?P<file>.*) not found for {_ADDRESS}"), "{file} is not there"),
     (Kind.TFTP_FAILED, re.compile(rf"failed sending (?P<file>.*) to {_ADDRESS}"), "{file} was cut off"),
-    (
-        Kind.TFTP_FAILED,
-        re.compile(rf"error \d+ (?P<file>.*) received from {_ADDRESS}"),
-        "the machine said: {file}",
-    ),
 )
+# A line of its own just before "failed sending": what the machine gave as its reason.
+_TFTP_ERROR = re.compile(rf"error \d+ (?P<text>.*) received from {_ADDRESS}")
 _KINDS = {
     **{kind.value.upper(): kind for kind in Kind},
     "PXE": Kind.OFFER,  # proxy mode: another server gives the address, we add the boot answer
@@ -64,6 +61,7 @@ class LogReader:
     def __init__(self, root: PurePath | None = None) -> None:
         self._root = f"{root}/" if root else ""
         self._packet: _Packet | None = None
+        self._reason = ""
         self._macs: OrderedDict[str, str] = OrderedDict()
 
     def feed(self, line: str) -> tuple[Event, ...]:
@@ -115,10 +113,13 @@ class LogReader:
             packet.messages.append((kind, match["address"] or "", match["mac"], match["tail"]))
 
     def _feed_tftp(self, text: str) -> tuple[Event, ...]:
+        reason, self._reason = self._reason, ""
+        if error := _TFTP_ERROR.match(text):
+            self._reason = f", the machine said: {error['text']}"
         for kind, pattern, form in _TFTP:
             if match := pattern.match(text):
                 address = match["address"]
-                detail = clean(form.format(file=match["file"].removeprefix(self._root)))
+                detail = clean(form.format(file=match["file"].removeprefix(self._root)) + reason)
                 return (Event(mac=self._macs.get(address, ""), kind=kind, detail=detail, address=address),)
         return ()
 
