@@ -290,7 +290,8 @@ class Bench:
                 "--bind-interfaces", f"--dhcp-range={SERVER},static,255.255.255.0", f"--dhcp-host={MAC},{ADDRESS}",
                 "--dhcp-authoritative", f"--dhcp-leasefile={self.folder}/leases", "--user=root",
                 "--dhcp-option=option:router", f"--pid-file={self.folder}/dnsmasq.pid")  # fmt: skip
-        process = subprocess.Popen(self.inside(*argv), stderr=(self.folder / "dnsmasq.log").open("wb"))
+        with (self.folder / "dnsmasq.log").open("wb") as log:
+            process = subprocess.Popen(self.inside(*argv), stderr=log)
         stack.callback(finish, process)
 
     def _servers(self, stack: contextlib.ExitStack) -> None:

@@ -88,6 +88,7 @@ class Sandbox:
                 "FL_CMDLINE": str(self.folder / "cmdline"),
                 "FL_BY_PATH": str(self.folder / "by-path"),
                 "FL_TRIES": "3",
+                "FL_PATIENCE": "3",
                 **env,
             },
             capture_output=True,
@@ -588,6 +589,23 @@ def test_a_clock_before_the_image_is_set(box: Sandbox) -> None:
     built.write_text("99\n")
     box.sh("set_clock", FL_BUILD_TIME=str(built))
     assert not (box.fake / "set").exists()
+
+
+@pytest.mark.parametrize(("more", "expected"), [("", {}), ("disk", {"disk": {"path": "/dev/vda"}})])
+def test_an_event_says_who_and_what(any_box: Sandbox, more: str, expected: dict[str, Any]) -> None:
+    (any_box.run_folder / "disk.json").write_text('{"path": "/dev/vda"}')
+    done = any_box.sh(f"event failed install 7 'a \"quoted\" reason' {more}")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((any_box.run_folder / "event.json").read_text()) == {
+        "mac": "52:54:00:00:00:01",
+        "arm": ARM,
+        "kind": "failed",
+        "stage": "install",
+        "percent": 7,
+        "message": 'a "quoted" reason',
+        **expected,
+    }
 
 
 @pytest.mark.parametrize("missing", ["server", "cluster", "machine", "mac"])
