@@ -232,3 +232,14 @@ def test_firmware_without_a_loader_is_named_in_the_log(client: DhcpClient, pxe: 
     assert wait_for(lambda: "52:54:00:99:04:02: firmware of a kind that is not in our table" in pxe.text()), (
         pxe.text()
     )
+
+
+def test_with_dhcp_off_only_tftp_is_served(cable: Segment, tmp_path: Path) -> None:
+    with bench(tmp_path, dhcp="{mode: off}") as quiet:
+        started = quiet.start(cable)
+        started.await_ready()
+        client = DhcpClient(cable)
+        assert client.ask("discover", KNOWN_MAC, BIOS, seconds=1.0) is None
+        client.close()
+        assert tftp(cable, b"undionly.kpxe")[:2] == b"\x00\x03"  # DATA
+        assert started.end() == 0
