@@ -16,6 +16,7 @@ from types import FrameType
 
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
+from bootstrap.localboot import make_localboot
 from bootstrap.operator import Operator
 from bootstrap.processes import wait_until
 from bootstrap.workplace import Workplace
@@ -24,7 +25,7 @@ READY_SECONDS = 60.0  # opening the store and loading 1,000 machines' documents 
 END_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
-QUICK_DEATH_SECONDS = 5.0  # a part that dies sooner after its start counts towards MOST_QUICK_DEATHS
+QUICK_DEATH_SECONDS = 20.0  # pxe needs up to 15 to find out that it must refuse
 MOST_QUICK_DEATHS = 5
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]  # puts a command into the lab's network namespace, or nothing
@@ -106,6 +107,7 @@ def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
     place.make()
     place.runtime.mkdir(parents=True, exist_ok=True)
     place.serve_pid.write_text(str(os.getpid()))
+    make_localboot(place.work)
     stop = Stop()
     web = Part("web", wrap(web_command(place)))
     pxe = Part("pxe", wrap(pxe_command(place)))

@@ -44,9 +44,11 @@ def age(since: str | None, now: datetime) -> str:
     return f"{hours}h" if days < 2 else f"{days}d"  # noqa: PLR2004
 
 
-def is_done(machine: Mapping[str, Any]) -> bool:
-    """Return whether the machine runs from its own disk and its SSH server has been seen to answer."""
-    return machine["state"] in DONE and bool(machine.get("sshAnswers"))
+def is_done(machine: Mapping[str, Any], after: datetime | None = None) -> bool:
+    """Return whether the machine came up from its own disk (`after` that time) and its SSH server answers."""
+    if machine["state"] not in DONE or not machine.get("sshAnswers") or not machine.get("bootedAt"):
+        return False
+    return after is None or datetime.fromisoformat(machine["bootedAt"]) >= after
 
 
 def is_broken(machine: Mapping[str, Any]) -> bool:

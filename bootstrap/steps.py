@@ -145,8 +145,11 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
     return rack
 
 
-def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) -> None:
-    """Have the appliance run in the background with today's documents, and the lab's machines switched on."""
+def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) -> tuple[str, ...]:
+    """Have the appliance run in the background with today's documents, and the lab's machines switched on.
+
+    Return the names of the machines that were off.
+    """
     with run.reporter.step("serve") as progress:
         packages.ensure(packages.SERVE, progress)
         pid = background.pid_of(run.place)
@@ -165,16 +168,16 @@ def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) 
             )
         else:
             run.reporter.say(f"the appliance runs already (pid {pid})")
-        if rack is not None:
-            switch_on(rack, run.reporter)
+        return switch_on(rack, run.reporter) if rack is not None else ()
 
 
-def switch_on(rack: Rack, reporter: Reporter) -> None:
-    """Switch on the lab's machines that are off."""
-    for name, state in rack.states().items():
-        if state is PowerState.OFF:
-            rack.power_on(name)
-            reporter.say(f"lab: {name} switched on, network first in its boot order")
+def switch_on(rack: Rack, reporter: Reporter) -> tuple[str, ...]:
+    """Switch on the lab's machines that are off, and return their names."""
+    were_off = tuple(name for name, state in rack.states().items() if state is PowerState.OFF)
+    for name in were_off:
+        rack.power_on(name)
+        reporter.say(f"lab: {name} switched on, network first in its boot order")
+    return were_off
 
 
 def down(place: Workplace, cluster: Cluster, reporter: Reporter) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from bootstrap.operator import NotRunning, Operator
@@ -13,14 +14,22 @@ PATIENCE_SECONDS = 30.0  # serve restarts a part of the appliance that died; onl
 
 
 def machines_until_settled(
-    operator: Operator, names: Collection[str], reporter: Reporter, *, timeout_seconds: float
+    operator: Operator,
+    names: Collection[str],
+    reporter: Reporter,
+    *,
+    fresh: Mapping[str, datetime],
+    timeout_seconds: float,
 ) -> list[dict[str, Any]]:
-    """Return the machines once each of `names` runs from its disk or waits for a person, or when time is over."""
+    """Return the machines once each of `names` runs from its disk or waits for a person, or when time is over.
+
+    A machine of `fresh` must have come up from its disk after that time.
+    """
     told = Tales(reporter)
     machines: list[dict[str, Any]] = []
     for machines in polls(operator, timeout_seconds):
         told.tell(machines)
-        if is_settled(machines, names):
+        if is_settled(machines, names, fresh):
             break
     return machines
 
@@ -45,10 +54,16 @@ def polls(operator: Operator, timeout_seconds: float) -> Iterator[list[dict[str,
         time.sleep(POLL_SECONDS)
 
 
-def is_settled(machines: Sequence[Mapping[str, Any]], names: Collection[str]) -> bool:
+def is_settled(
+    machines: Sequence[Mapping[str, Any]], names: Collection[str], fresh: Mapping[str, datetime]
+) -> bool:
     """Return whether every machine of `names` is done or broken."""
-    settled = {machine["name"] for machine in machines if is_done(machine) or is_broken(machine)}
-    return set(names) <= settled
+    settled = (
+        machine["name"]
+        for machine in machines
+        if is_done(machine, fresh.get(machine["name"])) or is_broken(machine)
+    )
+    return set(names) <= set(settled)
 
 
 class Tales:

@@ -57,7 +57,7 @@ def script_of(
             return _install(boot, cluster, machine, image)
         case Local(reason=reason):
             # A machine that names no platform cannot be an iPXE of ours; `exit` is right on most firmware.
-            return ipxe.local_script(asker.firmware or "uefi", reason)
+            return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
         case Leave(reason=reason):

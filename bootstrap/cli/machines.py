@@ -1,7 +1,8 @@
 """Verbs about machines: status, machine list|show|arm|retire, events."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,8 +74,23 @@ def show_(call: Call, name: str) -> None:
     if call.output != "table":
         emit(call.output, found, (), ())
         return
-    emit("table", found, ("KEY", "VALUE"), [(key, str(value)) for key, value in sorted(found.items())])
+    emit("table", found, ("KEY", "VALUE"), [(key, plain(value)) for key, value in told(found)])
+    click.echo()
     show_events(call, asked.events(machine=name))
+
+
+def told(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is worth a line of its own: all but the events, the facts one by one."""
+    facts = {f"facts.{key}": value for key, value in (found.get("facts") or {}).items()}
+    rest = {key: value for key, value in found.items() if key not in {"events", "facts"}}
+    return sorted({**rest, **facts}.items())
+
+
+def plain(value: Any) -> str:
+    """Return a value on one line: text as it is, nothing as a dash, the rest as JSON."""
+    if value is None or value == "":
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @machine.command()

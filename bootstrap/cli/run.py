@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import click
@@ -47,11 +48,12 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
             configs=call.paths(), place=place, cluster=cluster, reporter=screen, passphrase=passphrase()
         )
         try:
-            bring_up(run, undo)
+            began = datetime.now(UTC)
+            fresh = dict.fromkeys(bring_up(run, undo), began)
             if not wait:
                 return 0
             limit = timeout or (LAB_TIMEOUT_SECONDS if cluster.lab else RACK_TIMEOUT_SECONDS)
-            return report(call, run, limit)
+            return report(call, run, fresh, limit)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 screen.say("interrupted: taking back what this run started ...")
@@ -59,28 +61,32 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
             raise
 
 
-def bring_up(run: steps.Run, undo: steps.Undo) -> None:
-    """Do the steps from keys to serve, and say so if nothing changed."""
+def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[str, ...]:
+    """Do the steps from keys to serve, and say so if nothing changed; return the machines just switched on."""
     keyring = steps.keys(run)
     bundle = steps.render(run, keyring.public)
     changed = (*steps.write(run, bundle), *(f"{KEYS}{change.name}" for change in keyring.news))
     steps.build_images(run)
     rack = steps.lab_up(run, undo)
-    steps.serve(run, rack, undo, changed=changed)
-    if not undo.actions and not changed:
+    switched_on = steps.serve(run, rack, undo, changed=changed)
+    if not undo.actions and not changed and not switched_on:
         run.reporter.say("nothing changed: everything runs as the configuration says")
+    return switched_on
 
 
-def report(call: Call, run: steps.Run, timeout_seconds: float) -> int:
-    """Wait for the machines, print their table, and return the exit code."""
+def report(call: Call, run: steps.Run, fresh: Mapping[str, datetime], timeout_seconds: float) -> int:
+    """Wait for the machines, print their table, and return the exit code.
+
+    A machine of `fresh` was switched on after that time: what it reported before no longer counts.
+    """
     names = steps.expected(run.cluster)
     run.reporter.say(f"waiting for {', '.join(names) or 'no machine'}")
     machines = machines_until_settled(
-        steps.operator_of(run), names, run.reporter, timeout_seconds=timeout_seconds
+        steps.operator_of(run), names, run.reporter, fresh=fresh, timeout_seconds=timeout_seconds
     )
     emit(call.output, machines, HEADINGS, rows(machines, datetime.now(UTC)))
     mine = [machine for machine in machines if machine["name"] in names]
-    done = sum(map(is_done, mine))
+    done = sum(is_done(machine, fresh.get(machine["name"])) for machine in mine)
     run.reporter.say(f"the appliance stays up in the background; `{_again(call)} down` stops it")
     if done == len(names):
         return 0

@@ -68,14 +68,14 @@ def install_script(
     )
 
 
-def local_script(firmware: FirmwareKind, reason: str) -> str:
-    """Return the script that leaves an installed machine to its own disk.
+def local_script(firmware: FirmwareKind, reason: str, base: str) -> str:
+    """Return the script that sends an installed machine to its own disk.
 
-    BIOS: drive 0x80 is started, since `exit` leaves some BIOSes hanging. UEFI: the firmware goes on with its
-    boot order; it finds the boot loader at the path that UEFI 2.10 section 3.5.1.1 gives removable media.
+    BIOS: drive 0x80 is started, since `exit` leaves some BIOSes hanging. UEFI: localboot.efi starts the disk's
+    boot loader (see bootstrap/localboot.py). Where that fails, the firmware goes on with its boot order.
     """
     name = {"bios": "ipxe/local-bios.ipxe.j2", "uefi": "ipxe/local-uefi.ipxe.j2"}[firmware]
-    return render(name, reason=on_console(reason), seconds=_READING_SECONDS)
+    return render(name, reason=on_console(reason), seconds=_READING_SECONDS, base=argument(base))
 
 
 def wait_script(reason: str, seconds: int, base: str) -> str:

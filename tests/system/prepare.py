@@ -21,8 +21,14 @@ CHECKERS = (
 def main() -> None:
     """Install what is missing, and say what."""
     wanted = (*packages.SERVE, *packages.LAB, *packages.IMAGE, *CHECKERS)
-    installed = packages.ensure(wanted, lambda what, *_: sys.stderr.write(f"{what}\n"))
+    installed = packages.ensure(wanted, say)
     sys.stderr.write(f"system tests: {len(installed)} packages installed, {len(wanted)} in place\n")
+
+
+def say(what: str, done: int | None = None, total: int | None = None) -> None:
+    """Write a line to stderr."""
+    del done, total
+    sys.stderr.write(f"{what}\n")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def all_scripts(reason: str) -> dict[str, str]:
     return {
         "boot": ipxe.boot_ipxe(BASE),
         "install": install(reason),
-        "local-bios": ipxe.local_script("bios", reason),
-        "local-uefi": ipxe.local_script("uefi", reason),
+        "local-bios": ipxe.local_script("bios", reason, BASE),
+        "local-uefi": ipxe.local_script("uefi", reason, BASE),
         "wait": ipxe.wait_script(reason, 30, BASE),
         "leave": ipxe.leave_script(reason),
     }
@@ -134,8 +134,8 @@ def test_a_pause_is_between_a_second_and_an_hour(seconds: int) -> None:
 
 
 def test_an_installed_machine_is_sent_to_its_disk_by_its_firmware() -> None:
-    assert "sanboot --no-describe --drive 0x80 || goto failed" in ipxe.local_script("bios", "installed")
-    assert "sanboot" not in ipxe.local_script("uefi", "installed")
+    assert "sanboot --no-describe --drive 0x80 || goto failed" in ipxe.local_script("bios", "installed", BASE)
+    assert "sanboot" not in ipxe.local_script("uefi", "installed", BASE)
 
 
 def test_an_unknown_machine_is_told_how_to_become_known() -> None:
