@@ -14,7 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LAB = "configs/lab.yaml"
-NAMESPACE = "fl-lab"
+CACHE = ROOT / "deploy" / "cache"
+"""Images are slow to build: one that is there already is used."""
 LONGEST_RUN_SECONDS = 1500.0  # two emulated machines install in about five minutes on two idle cores
 END_SECONDS = 90.0
 
@@ -41,6 +42,10 @@ class Site:
     @property
     def work(self) -> Path:
         return self.deploy / self.name
+
+    @property
+    def namespace(self) -> str:
+        return f"fl-{self.name}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -138,7 +143,7 @@ def processes_of(site: Site) -> Iterator[str]:
         except OSError:
             continue
         own = int(folder.name) == os.getpid() or "pytest" in command
-        if not own and (mark in command or where.startswith(mark) or NAMESPACE in command):
+        if not own and (mark in command or where.startswith(mark) or site.namespace in command):
             yield f"process {folder.name}: {command}"
 
 
@@ -146,12 +151,12 @@ def mounts_of(site: Site) -> Iterator[str]:
     """Yield the mounts below the site's folder, the cache, and those of namespaces."""
     for line in Path("/proc/mounts").read_text().splitlines():
         target = line.split()[1]
-        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{NAMESPACE}")):
+        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{site.namespace}")):
             yield f"mount {line}"
 
 
 def files_of(site: Site) -> Iterator[str]:
     """Yield what is left in the folders of the system that firstlight uses."""
-    for path in (Path("/run/netns") / NAMESPACE, Path("/run/firstlight") / site.name):
+    for path in (Path("/run/netns") / site.namespace, Path("/run/firstlight") / site.name):
         if path.exists():
             yield f"file {path}"

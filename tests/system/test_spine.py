@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.spine import NAMESPACE, ROOT, Outcome, Site, leftovers, wait_for
+from tests.system.spine import CACHE, Outcome, Site, leftovers, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -16,7 +16,6 @@ NAMES = ("w1", "w2")
 BOOT_SECONDS = 400.0  # firmware, iPXE and a Debian under emulation, two machines at once
 INSTALLER = "installing w1 of cluster lab"
 COMMIT = "firstlight: commit: "
-CACHE = ROOT / "deploy" / "cache"
 
 
 @pytest.fixture(scope="module", name="site")
@@ -138,7 +137,7 @@ def test_lost_completion_reports_never_cost_a_second_write(first: Outcome, site:
     wait_for(
         lambda: site.console("w1").count(COMMIT) == passes + 1, "w1 commits", timeout=BOOT_SECONDS, every=0.05
     )
-    with reports_dropped("10.77.0.101"):
+    with reports_dropped(site, "10.77.0.101"):
         installers = site.console("w1").count(INSTALLER)
         wait_for(
             lambda: site.console("w1").count(INSTALLER) == installers + 1,
@@ -157,12 +156,12 @@ def test_lost_completion_reports_never_cost_a_second_write(first: Outcome, site:
 class reports_dropped:  # noqa: N801  # reads as the clause it is
     """Drops every packet from `address` to our HTTPS port, in the lab's namespace only."""
 
-    def __init__(self, address: str) -> None:
-        match = ("INPUT", "-s", address, "-p", "tcp", "--dport", "8443", "-j", "DROP")
-        self._rule = match
+    def __init__(self, site: Site, address: str) -> None:
+        self._namespace = site.namespace
+        self._rule = ("INPUT", "-s", address, "-p", "tcp", "--dport", "8443", "-j", "DROP")
 
     def _iptables(self, action: str) -> None:
-        subprocess.run(["ip", "netns", "exec", NAMESPACE, "iptables", action, *self._rule], check=True)
+        subprocess.run(["ip", "netns", "exec", self._namespace, "iptables", action, *self._rule], check=True)
 
     def __enter__(self) -> None:
         self._iptables("-I")
