@@ -5,11 +5,16 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 
 from bootstrap.errors import ImageError
 
+# What runs behind these words has mounts and processes of its own: they end with it, also when we are killed, and no
+# mount of it (the new root's /proc, /sys, /dev) is ever seen, let alone emptied, from outside.
+APART = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"),
+)
 # mmdebstrap unmounts and removes its folder when told to stop; slow disks need this long.
 STOP_SECONDS = 30
 TAIL_LINES = 15
@@ -19,15 +24,16 @@ def run(
     argv: tuple[str, ...],
     *,
     env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
+    apart: tuple[str, ...] = (),
     on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Run `argv` to its end, in a process group of its own that is ended if we are interrupted.
 
-    `on_line` sees each line it prints. Raises ImageError with the last lines when it fails.
+    `apart` are the words before it, as APART; `on_line` sees each line it prints. Raises ImageError with the
+    last lines when it fails.
     """
     tail: list[str] = []
-    with started(argv, env=env, cwd=cwd) as process:
+    with started((*apart, *argv), env=env) as process:
         for line in process.stdout or ():
             tail = [*tail, line.rstrip()][-TAIL_LINES:]
             if on_line is not None:
@@ -39,14 +45,13 @@ def run(
 
 @contextlib.contextmanager
 def started(
-    argv: tuple[str, ...], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: tuple[str, ...], *, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Start `argv` in a process group of its own; whatever ends the block early ends the whole group."""
     try:
         process = subprocess.Popen(
             argv,
             env={**os.environ, **(env or {})},
-            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -16,13 +16,14 @@ from bootstrap import artifacts
 from bootstrap.artifacts import Manifest
 from bootstrap.errors import ImageError
 from bootstrap.image import disk, recipe
-from bootstrap.image.command import run, terminable
+from bootstrap.image.command import APART, run, terminable
 from bootstrap.image.recipe import Options
 from bootstrap.progress import Progress
 
 # Debian packages that the building computer needs; everything else runs inside the new root.
 HOST_PACKAGES = ("debian-archive-keyring", "dosfstools", "e2fsprogs", "mmdebstrap", "mtools", "zstd")
 HOST_TOOLS = ("e2fsck", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "resize2fs", "zstd")
+CLEAR_TRIES = 25
 MIN_FREE_BYTES = 6 << 30
 # The higher levels save a tenth of the size for several times the time.
 COMPRESSION = "-9"
@@ -31,12 +32,12 @@ LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/us
 KEPT = ("/usr/share/doc/*/copyright",)
 
 # What mmdebstrap and our hook print, and how far the build is then, in percent.
-INSTALLING, INSTALLED = 20, 45
+INSTALLING, INSTALLED = 12, 45
 STEPS = (
     ("running apt-get update", 1, "reading Debian's package lists"),
     ("downloading packages", 4, "downloading packages"),
     ("extracting archives", 8, "unpacking packages"),
-    ("installing essential", 12, "installing packages"),
+    ("installing essential", 10, "installing packages"),
     ("installing remaining", INSTALLING, "installing packages"),
     ("firstlight-step: boot loaders", INSTALLED, "making the boot loaders"),
     ("firstlight-step: settings", 50, "settings of the installed system"),
@@ -44,7 +45,10 @@ STEPS = (
     ("firstlight-step: initrd of the installer", 60, "making the installer's initrd"),
     ("firstlight-step: clearing", 70, "clearing what must differ between machines"),
 )
-SETTING_UP = re.compile(r"Setting up ([a-z0-9.+-]+)")
+# apt's summary gives the number; each package is then fetched, unpacked and set up, with a line for each.
+EXPECTED = re.compile(r"^\d+ upgraded, (\d+) newly installed")
+PACKAGE = re.compile(r"^(?:Get:\d+ \S+ \S+ \S+|Unpacking|Setting up) ([a-z0-9][a-z0-9.+-]+)")
+LINES_PER_PACKAGE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +118,23 @@ def work_folder(cache: Path) -> Iterator[Path]:
         except BlockingIOError as error:
             raise ImageError(f"another build is using {cache}: wait for it") from error
         for leftover in folder.glob("debian-*"):
-            shutil.rmtree(leftover)
+            clear(leftover)
         work = Path(tempfile.mkdtemp(prefix="debian-", dir=folder))
         work.chmod(0o755)
         try:
             yield work
         finally:
-            shutil.rmtree(work)
+            clear(work)
+
+
+def clear(folder: Path) -> None:
+    """Remove `folder`; what was killed a moment ago may still be writing into it."""
+    for _ in range(CLEAR_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.2)
+    shutil.rmtree(folder)
 
 
 def mmdebstrap_argv(options: Options, suite: str, tree: Path) -> tuple[str, ...]:
@@ -129,6 +143,7 @@ def mmdebstrap_argv(options: Options, suite: str, tree: Path) -> tuple[str, ...]
     includes = tuple(f"--dpkgopt=path-include={pattern}" for pattern in KEPT)
     return (
         "mmdebstrap",
+        "--verbose",
         "--mode=root",
         "--format=directory",
         "--variant=minbase",
@@ -155,19 +170,18 @@ def bootstrap_root(job: Build, suite: str) -> None:
         "LC_ALL": "C.UTF-8",
     }
     argv = mmdebstrap_argv(job.options, suite, job.tree)
-    run(argv, env=env, on_line=_Steps(job.progress, len(recipe.packages(job.options))))
+    run(argv, env=env, apart=APART, on_line=_Steps(job.progress))
     (job.tree / "firstlight").rename(job.made)
 
 
 class _Steps:
     """Turns the lines of mmdebstrap into progress."""
 
-    def __init__(self, progress: Progress, packages: int) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.percent = 0
-        # About three packages are installed for each one that is named.
-        self.expected = packages * 3
-        self.installed = 0
+        self.expected = 1
+        self.lines = 0
 
     def __call__(self, line: str) -> None:
         for text, percent, what in STEPS:
@@ -175,11 +189,17 @@ class _Steps:
                 self.percent = percent
                 self.progress(what, percent, 100)
                 return
-        if (match := SETTING_UP.search(line)) and self.percent >= INSTALLING:
-            self.installed += 1
-            share = min(1.0, self.installed / self.expected)
-            percent = round(INSTALLING + share * (INSTALLED - INSTALLING))
-            self.progress(f"installing packages: {match[1]}", percent, 100)
+        if self.percent != INSTALLING:
+            return
+        if match := EXPECTED.search(line):
+            self.expected = max(1, int(match[1]))
+        elif match := PACKAGE.search(line):
+            self.lines += 1
+            self.progress(f"installing packages: {match[1]}", self._percent(), 100)
+
+    def _percent(self) -> int:
+        share = min(1.0, self.lines / (LINES_PER_PACKAGE * self.expected))
+        return round(INSTALLING + share * (INSTALLED - INSTALLING))
 
 
 def finish(job: Build) -> Manifest:

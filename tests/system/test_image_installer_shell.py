@@ -642,3 +642,49 @@ def test_units_are_set_by_the_presets_that_ignition_wrote(box: Sandbox) -> None:
 
     box.tool("chroot", "#!/bin/sh\nexit 1\n")
     assert box.sh("enable_units").returncode != 0
+
+
+# --- the report of the installed system ------------------------------------------------------------------
+
+
+def run_report(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "FL_SOURCE_ONLY": "1", "FL_ETC": str(folder), "FL_SSH": str(folder),
+           "FL_SYS": str(folder), "FL_TRIES": "2", "FL_PAUSE": "0"}  # fmt: skip
+    argv = ["dash", "-c", f". {INSTALLER}/report\n{script}"]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    machine = {"mac": "52:54:00:00:00:01", "server": "https://127.0.0.1:1"}
+    (tmp_path / "machine.json").write_text(json.dumps(machine))
+    (tmp_path / "arm").write_text(f"{ARM}\n")
+    (tmp_path / "provisioning-ca.crt").write_text("")
+    (tmp_path / "ssh_host_ed25519_key.pub").write_text("ssh-ed25519 AAAAkey root@w1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("efi", "firmware"), [(True, "uefi"), (False, "bios")])
+def test_the_report_says_who_booted_and_how(node: Path, efi: bool, firmware: str) -> None:  # noqa: FBT001  # a table's column
+    if efi:
+        (node / "firmware" / "efi").mkdir(parents=True)
+    done = run_report(node, "server=$(setting .server); body")
+
+    body = json.loads(done.stdout)
+    assert body["kind"] == "booted"
+    assert (body["mac"], body["arm"], body["firmware"]) == ("52:54:00:00:00:01", ARM, firmware)
+    assert body["sshHostKeys"] == ["ssh-ed25519 AAAAkey"]
+    assert body["address"] == "127.0.0.1"
+
+
+def test_a_report_that_nobody_takes_is_a_failure(node: Path) -> None:
+    assert run_report(node, "main").returncode == 1
+
+
+@pytest.mark.parametrize("missing", ["machine.json", "arm"])
+def test_a_machine_that_was_not_installed_by_us_reports_nothing(node: Path, missing: str) -> None:
+    (node / missing).unlink()
+    done = run_report(node, "send() { echo sent; }\nmain")
+
+    assert done.returncode == 1
+    assert "sent" not in done.stdout

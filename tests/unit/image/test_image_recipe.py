@@ -5,7 +5,7 @@ import pytest
 
 from bootstrap.errors import ImageError
 from bootstrap.image import recipe
-from bootstrap.image.debian import COMPONENTS, STEPS, _Steps, mmdebstrap_argv
+from bootstrap.image.debian import COMPONENTS, INSTALLED, STEPS, _Steps, mmdebstrap_argv
 from bootstrap.image.recipe import Options
 
 CLOUD = Options(kernel="cloud")
@@ -105,13 +105,16 @@ def test_progress_never_goes_back_and_names_packages() -> None:
         assert total == 100
         told.append((what, done))
 
-    steps = _Steps(tell, 2)
+    steps = _Steps(tell)
     lines = [
         "I: running apt-get update...",
         "I: installing essential packages...",
         "Setting up early (1) ...",
         "I: installing remaining packages inside the chroot...",
-        *(f"Setting up package{n} (1.0) ..." for n in range(9)),
+        "0 upgraded, 9 newly installed, 0 to remove and 0 not upgraded.",
+        *(f"Get:{n} http://m/debian trixie/main amd64 package{n} amd64 1.0 [1 kB]" for n in range(9)),
+        *(f"Unpacking package{n} (1.0) ..." for n in range(9)),
+        *(f"Setting up package{n}:amd64 (1.0) ..." for n in range(9)),
         "firstlight-step: boot loaders",
         "firstlight-step: clearing what must differ between machines",
     ]
@@ -120,8 +123,23 @@ def test_progress_never_goes_back_and_names_packages() -> None:
 
     percents = [percent for _, percent in told if percent is not None]
     assert percents == sorted(percents)
-    assert "installing packages: package8" in [what for what, _ in told]
+    assert told[-3] == ("installing packages: package8", INSTALLED)
+    assert [what for what, _ in told].count("installing packages: package8") == 3
     assert "installing packages: early" not in [what for what, _ in told]
+
+
+def test_more_lines_than_expected_stay_below_the_next_step() -> None:
+    told: list[int | None] = []
+    steps = _Steps(lambda _, done=None, total=None: told.append(done if total else None))
+    for line in (
+        "I: installing remaining packages",
+        "Setting up a (1)",
+        "Setting up b (1)",
+        *["Setting up c (1)"] * 9,
+    ):
+        steps(line)
+
+    assert max(percent for percent in told if percent) == INSTALLED
 
 
 def test_the_steps_are_told_by_the_hook_that_makes_them() -> None:
