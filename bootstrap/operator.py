@@ -33,6 +33,11 @@ class Operator:
         answer: list[dict[str, Any]] = self._json("GET", "/v1/machines")["machines"]
         return answer
 
+    def strangers(self) -> list[dict[str, Any]]:
+        """Return the machines that asked for a boot and that the configuration does not list."""
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/machines")["strangers"]
+        return answer
+
     def machine(self, name: str) -> dict[str, Any]:
         """Return what the appliance knows of the machine called `name`."""
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{name}")

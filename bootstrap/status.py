@@ -15,6 +15,20 @@ def rows(machines: Sequence[Mapping[str, Any]], now: datetime) -> list[tuple[str
     return [row(machine, now) for machine in machines]
 
 
+def stranger(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine that the configuration does not list in the form of a known one."""
+    said = seen.get("said") or {}
+    firmware = {"efi": "uefi", "pcbios": "bios"}.get(said.get("platform", ""))
+    return {
+        **seen,
+        "name": None,
+        "state": "discovered",
+        "firmware": firmware,
+        "since": seen["firstSeen"],
+        "message": f"{seen['mac']} is not in the configuration: add it under machines:, or leave it alone",
+    }
+
+
 def row(machine: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     """Return the cells of one machine."""
     cells = (machine.get(key) or UNKNOWN for key in ("name", "pool", "state", "firmware", "address", "disk"))

@@ -107,7 +107,7 @@ class Report(Said):
 
     mac: MacAddress
     arm: Annotated[str, Field(pattern=_ARM)]
-    kind: Literal["facts", "progress", "complete", "already-installed", "failed", "booted"]
+    kind: Literal["facts", "progress", "complete", "already-installed", "attempt-failed", "failed", "booted"]
     stage: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,32}$")] = ""
     percent: Annotated[int, Field(ge=0, le=100)] = 0
     message: Line = ""

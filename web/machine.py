@@ -140,6 +140,9 @@ def _installing(record: MachineRecord, report: Report, facts: Facts, now: dateti
             return _progress(record, report, now)
         case "complete" | "already-installed":
             return transitions.installed(record, now, what=report.kind)
+        case "attempt-failed":
+            reason = report.message or "the installer gave no reason"
+            return transitions.attempt_failed(record, now, reason=reason)
         case "failed":
             reason = report.message or "the installer gave no reason"
             failed = transitions.failed(record, now, reason=reason, detail=report.stage)

@@ -12,7 +12,7 @@ from rich.live import Live
 from bootstrap.cli.main import Call
 from bootstrap.cli.results import emit, stdout, table
 from bootstrap.operator import Operator
-from bootstrap.status import HEADINGS, is_broken, rows
+from bootstrap.status import HEADINGS, is_broken, rows, stranger
 
 REFRESH_SECONDS = 1.0
 EVENT_HEADINGS = ("TIME", "MACHINE", "WHAT", "DECISION", "REASON")
@@ -61,7 +61,8 @@ def machine() -> None:
 @click.pass_obj
 def list_(call: Call) -> None:
     """Show every machine, also unknown ones that asked for a boot. Changes nothing."""
-    show(call, operator(call).machines())
+    asked = operator(call)
+    show(call, [*asked.machines(), *map(stranger, asked.strangers())])
 
 
 @machine.command("show")

@@ -149,6 +149,18 @@ def failed(record: MachineRecord, now: datetime, *, reason: str, detail: str) ->
     return Change(record=ended, note=told)
 
 
+def attempt_failed(record: MachineRecord, now: datetime, *, reason: str) -> Change:
+    """Note that one write pass did not come to its end; the machine tries again while the arm has passes left."""
+    if record.state is not State.INSTALLING:
+        return Change(note=note(record, MACHINE, "attempt-failed", reason=reason))
+    if record.attempts >= MOST_ATTEMPTS:
+        why = f"{MOST_ATTEMPTS} install attempts did not finish; the last: {reason}"
+        return failed(record, now, reason=why, detail=record.stage or "")
+    text = f"attempt {record.attempts} of {MOST_ATTEMPTS} failed: {reason}"
+    again = record.but(stage=None, percent=None, message=text, contact_at=now)
+    return Change(record=again, note=note(again, MACHINE, "attempt-failed", decision="again", reason=reason))
+
+
 def found(record: MachineRecord, now: datetime, *, firmware: str | None, detail: str) -> Change:
     """Note that the installer runs and what it found."""
     seen = record.but(firmware=firmware or record.firmware, contact_at=now, is_stuck=False)

@@ -73,7 +73,7 @@ class Site:
     def machines(self) -> dict[str, dict[str, Any]]:
         shown = self.run("--output", "json", "machine", "list", timeout=60)
         assert shown.code == 0, shown.err
-        return {machine["name"]: machine for machine in json.loads(shown.out)}
+        return {machine["name"] or machine["mac"]: machine for machine in json.loads(shown.out)}
 
     def machine(self, name: str) -> dict[str, Any]:
         return self.machines()[name]

@@ -97,6 +97,36 @@ def test_three_passes_are_granted_and_the_fourth_request_fails_the_arm(ledger: L
         begin(ledger)
 
 
+def fail_attempt(ledger: Ledger) -> MachineRecord:
+    written = ledger.change(
+        W1,
+        lambda record, now: (
+            transitions.attempt_failed(record, now, reason="the image was cut") if record else Change()
+        ),
+    )
+    assert written is not None
+    return written.record
+
+
+def test_an_attempt_that_failed_is_tried_again_until_the_third(ledger: Ledger) -> None:
+    states = []
+    for _ in range(3):
+        begin(ledger)
+        states.append(fail_attempt(ledger).state)
+
+    assert states == [State.INSTALLING, State.INSTALLING, State.FAILED]
+    assert "the image was cut" in known(ledger).reason
+
+
+def test_a_failed_attempt_of_an_installed_machine_moves_nothing(ledger: Ledger) -> None:
+    begin(ledger)
+    ledger.change(
+        W1, lambda record, now: transitions.installed(record, now, what="complete") if record else Change()
+    )
+
+    assert fail_attempt(ledger).state is State.INSTALLED
+
+
 def test_the_same_request_again_is_the_same_pass(ledger: Ledger) -> None:
     assert begin(ledger, "n1").attempts == 1
     assert begin(ledger, "n1").attempts == 1
