@@ -14,11 +14,12 @@ from bootstrap.workplace import Workplace
 READY_SECONDS = 90.0
 END_SECONDS = 30.0  # web and pxe get 10 seconds each from serve
 LAST_LINES = 15
+SERVE = ("deploy.py ", " serve ")  # with the blank: `k3s server` may have our old pid after a reboot
 
 
 def pid_of(place: Workplace) -> int | None:
     """Return the pid of the running appliance, or None."""
-    return running_pid(place.serve_pid, " serve")
+    return running_pid(place.serve_pid, *SERVE)
 
 
 def start(place: Workplace, configs: Sequence[Path]) -> None:
@@ -43,10 +44,11 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
 def stop(place: Workplace) -> bool:
     """End the appliance and whatever a killed one left; return whether anything ran."""
     found = False
-    parts = (("serve", " serve"), ("pxe", " pxe "), ("web", " web "))
-    for name, needle in parts:
+    folder = f" --work {place.work} "
+    parts = (("serve", SERVE), ("pxe", (" -m pxe ", folder)), ("web", (" -m web ", folder)))
+    for name, needles in parts:
         pid_file = place.work / "run" / f"{name}.pid"
-        pid = running_pid(pid_file, needle)
+        pid = running_pid(pid_file, *needles)
         if pid is not None:
             found = True
             end(pid, patience_seconds=END_SECONDS)

@@ -5,6 +5,8 @@ this, for containers and packagers that bring the dependencies themselves.
 `python3 -m bootstrap.environment --dev` adds what the tests need.
 """
 
+from __future__ import annotations  # an old Python must get as far as the sentence that says so
+
 import hashlib
 import os
 import shutil
@@ -30,6 +32,7 @@ def enter(script: str, arguments: list[str]) -> None:
         )
     if os.environ.get("FIRSTLIGHT_NO_VENV"):
         return
+    os.environ.pop("PYTHONHOME", None)  # it would send the environment's interpreter to other libraries
     try:
         if not is_ready(LOCK):
             prepare(LOCK)
@@ -43,7 +46,8 @@ def enter(script: str, arguments: list[str]) -> None:
 def is_ready(lock: Path) -> bool:
     """Return whether `.venv/` was made completely, from what `lock` holds today."""
     stamp = stamp_of(lock)
-    return stamp.is_file() and stamp.read_text() == wanted_stamp(lock)
+    has_python = (VENV / "bin" / "python").exists()  # not when the one it links to was uninstalled
+    return has_python and stamp.is_file() and stamp.read_text() == wanted_stamp(lock)
 
 
 def stamp_of(lock: Path) -> Path:

@@ -10,16 +10,17 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from bootstrap.errors import ServeError, UsageError
+from bootstrap.errors import PreflightError, ServeError, UsageError
 
 SOCKET = Path("run/operator.sock")
+RESTARTING = frozenset({502, 503, 504})  # nginx answers, what is behind it does not yet
 TIMEOUT_SECONDS = 10.0  # a store that waits for a slow disk must not hang `status`
 
 
 class NotRunning(ServeError):  # noqa: N818  # reads as a sentence where it is raised
-    """No appliance answers on the socket."""
+    """No appliance answers on the socket, or only its nginx does."""
 
 
 class Operator:
@@ -40,12 +41,12 @@ class Operator:
 
     def machine(self, name: str) -> dict[str, Any]:
         """Return what the appliance knows of the machine called `name`."""
-        answer: dict[str, Any] = self._json("GET", f"/v1/machines/{name}")
+        answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}")
         return answer
 
     def act(self, name: str, action: str) -> dict[str, Any]:
         """Do `action` (arm, retire) to the machine called `name`; return it as it is afterwards."""
-        answer: dict[str, Any] = self._json("POST", f"/v1/machines/{name}/{action}")
+        answer: dict[str, Any] = self._json("POST", f"/v1/machines/{quote(name, safe='')}/{action}")
         return answer
 
     def events(self, after: int = 0, machine: str | None = None) -> list[dict[str, Any]]:
@@ -68,12 +69,14 @@ class Operator:
 
     def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         status, body = self._ask(method, f"{path}?{urlencode(query)}" if query else path)
+        told = f"the appliance answered {status} to {method} {path}"
+        if status in RESTARTING:
+            raise NotRunning(f"{told}: it is starting or stopping; see log/serve.log")
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise ServeError(f"the appliance answered {status} to {method} {path}; see log/serve.log")
-        answer = json.loads(body) if body else {}
+            raise ServeError(f"{told}; see log/serve.log")
         if status >= http.HTTPStatus.BAD_REQUEST:
-            raise UsageError(answer.get("reason", f"the appliance answered {status} to {method} {path}"))
-        return answer
+            raise UsageError(_reason(body) or told)
+        return json.loads(body) if body else {}
 
     def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         connection = _UnixConnection(self._socket)
@@ -81,12 +84,24 @@ class Operator:
             connection.request(method, path, headers={"Host": "firstlight"})
             response = connection.getresponse()
             return response.status, response.read()
+        except PermissionError as error:
+            raise PreflightError(
+                f"only the owner of {self._socket} may ask the appliance: run this as that user, usually root"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning(
                 f"the appliance does not answer on {self._socket} ({error}); start it: up"
             ) from error
         finally:
             connection.close()
+
+
+def _reason(refusal: bytes) -> str:
+    """Return why the appliance refused; nothing if nginx did, which answers in HTML."""
+    try:
+        return str(json.loads(refusal)["reason"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -61,12 +61,12 @@ def missing(names: Sequence[str]) -> tuple[str, ...]:
 @contextmanager
 def no_services_started() -> Iterator[None]:
     """Keep packages from starting their services meanwhile; an existing policy of the site is left alone."""
-    if POLICY.exists():
+    if POLICY.exists() and POLICY.read_text() != POLICY_TEXT:  # one of ours is what a killed run left
         yield
         return
-    POLICY.write_text(POLICY_TEXT)
-    POLICY.chmod(0o755)
     try:
+        POLICY.write_text(POLICY_TEXT)
+        POLICY.chmod(0o755)
         yield
     finally:
         POLICY.unlink(missing_ok=True)
@@ -77,6 +77,7 @@ def _apt(*arguments: str) -> None:
     # A session of its own: Ctrl-C must not hit dpkg in the middle of a package.
     process = subprocess.Popen(
         command,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

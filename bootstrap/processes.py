@@ -11,19 +11,19 @@ from pathlib import Path
 POLL_SECONDS = 0.1
 
 
-def running_pid(pid_file: Path, needle: str) -> int | None:
-    """Return the pid in `pid_file` if that process lives and has `needle` in its command line or folder.
+def running_pid(pid_file: Path, *needles: str) -> int | None:
+    """Return the pid in `pid_file` if that process lives and has all `needles` in its command line.
 
-    A pid file survives its process, and the kernel hands the number to someone else: hence the needle.
+    The words of the command line are joined, and ended, by a blank. A pid file survives its process, and the
+    kernel hands the number to someone else: hence the needles.
     """
     try:
         pid = int(pid_file.read_text())
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        folder = str(Path(f"/proc/{pid}/cwd").readlink())
     except (OSError, ValueError):
         return None
-    return pid if status != "Z" and (needle in command or needle == folder) else None
+    return pid if status != "Z" and all(needle in command for needle in needles) else None
 
 
 def start_detached(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bootstrap.operator import NotRunning, Operator
+from bootstrap.errors import ServeError
+from bootstrap.operator import Operator
 from bootstrap.progress import Reporter
 from bootstrap.status import is_broken, is_done, message
 
@@ -38,14 +39,14 @@ def polls(operator: Operator, timeout_seconds: float) -> Iterator[list[dict[str,
     """Yield the machines every second until the time is over.
 
     Raises:
-        NotRunning: the appliance has not answered for PATIENCE_SECONDS.
+        ServeError: the appliance has not answered well for PATIENCE_SECONDS; NotRunning: not at all.
     """
     deadline = time.monotonic() + timeout_seconds
     last_answer = time.monotonic()
     while time.monotonic() < deadline:
         try:
             machines = operator.machines()
-        except NotRunning:
+        except ServeError:
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
                 raise
         else:

@@ -1,5 +1,6 @@
 """THE COMMAND LINE: turns arguments into calls, and results into text on stdout; the only room with click and rich."""
 
+import errno
 import os
 import sys
 import traceback
@@ -8,6 +9,9 @@ from collections.abc import Sequence
 import click
 
 from bootstrap.errors import FirstlightError
+
+# What the computer refuses to anybody, whatever we do: no bug of ours.
+SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -21,6 +25,7 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         result = cli.main(args=list(arguments), prog_name="deploy.py", standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that went away can still be told from a bug
     except (click.exceptions.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except click.ClickException as error:
@@ -39,6 +44,9 @@ def explain(error: Exception) -> int:
     if isinstance(error, FirstlightError):
         print(error, file=sys.stderr)  # noqa: T201  # the text is the product: no decoration, no wrapping
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in SURROUNDINGS:
+        print(f"{error.filename or 'the system'}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
     traceback.print_exception(error)
     print("this is a bug of firstlight; please report it with the lines above", file=sys.stderr)  # noqa: T201
     return EXIT_BUG

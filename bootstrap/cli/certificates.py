@@ -59,4 +59,4 @@ def renew(call: Call, names: tuple[str, ...]) -> None:
     with place.locked():
         done = renew_keys(cluster, place.work, datetime.now(UTC), passphrase(), names=names)
     for line in done.lines:
-        stderr().print(line, markup=False)
+        stderr().print(line)

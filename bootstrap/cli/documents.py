@@ -1,4 +1,4 @@
-"""Verbs about the configuration and what follows from it: check, schema, render, plan. None needs root."""
+"""Verbs about what follows from the configuration: render, plan. Neither needs root."""
 
 import sys
 from datetime import UTC, datetime
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from bootstrap import config
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import stderr
@@ -15,29 +14,6 @@ from bootstrap.keys import ensure_keys, preview_keys
 from bootstrap.plan import plan as compare
 from bootstrap.render.bundle import render_bundle
 from bootstrap.rendering import with_lab_key
-
-
-@click.command()
-@click.option(
-    "--explain", metavar="KEY", help="Say where a value comes from: appliance.address, machines.w1, ..."
-)
-@click.pass_obj
-def check(call: Call, explain: str | None) -> None:
-    """Check the configuration and print every problem at once, with file, line and column."""
-    if explain is not None:
-        sys.stdout.write(config.explain(call.paths(), explain).rstrip("\n") + "\n")
-        return
-    cluster = call.cluster()
-    kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
-    sys.stdout.write(
-        f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
-    )
-
-
-@click.command()
-def schema() -> None:
-    """Print the JSON Schema of the configuration (the file configs/config.schema.json)."""
-    sys.stdout.write(config.schema_text())
 
 
 @click.command()

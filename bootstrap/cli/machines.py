@@ -1,6 +1,7 @@
 """Verbs about machines: status, machine list|show|arm|retire, events."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from rich.live import Live
 
 from bootstrap.cli.main import Call
 from bootstrap.cli.results import emit, stdout, table
+from bootstrap.errors import FirstlightError, UsageError
 from bootstrap.operator import Operator
 from bootstrap.status import HEADINGS, is_broken, rows, stranger
 
@@ -104,9 +106,7 @@ def arm(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click call
     found = asked.machine(name)
     if not yes:
         disk = found.get("disk") or "the disk that its rule selects"
-        click.confirm(
-            f"{name} ({found['mac']}): erase {disk} and install at the next boot?", abort=True, err=True
-        )
+        confirm(f"{name} ({found['mac']}): erase {disk} and install at the next boot?")
     show(call, [asked.act(name, "arm")])
 
 
@@ -117,8 +117,25 @@ def arm(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click call
 def retire(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click calls it
     """Never install or boot the machine NAME again, until it is armed. Its disk is left alone."""
     if not yes:
-        click.confirm(f"retire {name}?", abort=True, err=True)
+        confirm(f"retire {name}?")
     show(call, [operator(call).act(name, "retire")])
+
+
+def confirm(question: str) -> None:
+    """Return if a person agrees.
+
+    Raises:
+        UsageError: nobody can answer.
+        FirstlightError: the answer was no.
+    """
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:  # Ctrl-C, or the end of the input
+        if sys.stdin.isatty():
+            raise
+        raise UsageError("nobody can answer here: add --yes") from None
+    if not agreed:
+        raise FirstlightError("nothing was changed")
 
 
 @click.command()
@@ -134,8 +151,8 @@ def events(call: Call, name: str | None, follow: bool) -> None:  # noqa: FBT001 
         time.sleep(REFRESH_SECONDS)
         last = found[-1]["seq"] if found else 0
         newer = asked.events(after=last, machine=name)
-        found = newer or found
         if newer:
+            found = newer
             show_events(call, newer)
 
 
@@ -152,3 +169,4 @@ def show_events(call: Call, found: Sequence[dict[str, Any]]) -> None:
         for event in found
     ]
     emit(call.output, list(found), EVENT_HEADINGS, cells)
+    sys.stdout.flush()  # with --follow, a pipe's reader wants them now

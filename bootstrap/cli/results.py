@@ -29,8 +29,8 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """Return a console for progress."""
-    return Console(stderr=True, highlight=False)
+    """Return a console for progress; brackets in file names are no markup, and long lines stay one line."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -63,5 +63,5 @@ def emit(output: str, data: Any, headings: Sequence[str], rows: Iterable[Sequenc
         from bootstrap.config import to_yaml  # noqa: PLC0415  # only this form needs it
 
         sys.stdout.write(to_yaml(data))
-        return
-    sys.stdout.write(json.dumps(data, indent=2, sort_keys=True, default=str) + "\n")
+    else:
+        sys.stdout.write(json.dumps(data, indent=2, sort_keys=True, default=str) + "\n")

@@ -1,0 +1,31 @@
+"""Verbs about the configuration itself: check, schema. Neither needs root."""
+
+import sys
+
+import click
+
+from bootstrap import config
+from bootstrap.cli.main import Call
+
+
+@click.command()
+@click.option(
+    "--explain", metavar="KEY", help="Say where a value comes from: appliance.address, machines.w1, ..."
+)
+@click.pass_obj
+def check(call: Call, explain: str | None) -> None:
+    """Check the configuration and print every problem at once, with file, line and column."""
+    if explain is not None:
+        sys.stdout.write(config.explain(call.paths(), explain).rstrip("\n") + "\n")
+        return
+    cluster = call.cluster()
+    kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
+    sys.stdout.write(
+        f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
+    )
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration (the file configs/config.schema.json)."""
+    sys.stdout.write(config.schema_text())
