@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bootstrap import background, packages
-from bootstrap.artifacts import find_manifest
+from bootstrap.artifacts import find_manifest, load_manifest
 from bootstrap.config import load
 from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.errors import PreflightError
 from bootstrap.image.debian import build
 from bootstrap.image.recipe import FAMILY as BUILT_HERE
 from bootstrap.image.recipe import Options
+from bootstrap.image.recipe import key as image_key
 from bootstrap.keys import ensure_keys
 from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
@@ -99,22 +100,27 @@ def write(run: Run, bundle: Bundle) -> tuple[str, ...]:
     return tuple(sorted(path for path in {*before, *bundle} if before.get(path) != bundle.get(path)))
 
 
-def build_images(run: Run) -> None:
-    """Build the images that the pools need and that are not there.
+def build_images(run: Run) -> tuple[str, ...]:
+    """Build the images that the pools need and that are not there; return the names of those built now.
 
     Raises:
         PreflightError: a pool wants an image that is not built here and was not mirrored.
     """
+    built = []
     with run.reporter.step("image build") as progress:
         wanted = {pool.os: pool.name for pool in run.cluster.pools if members(run.cluster, pool.name)}
         if any(os_.family == BUILT_HERE for os_ in wanted):
             packages.ensure(packages.IMAGE, progress)
         for os_, pool in wanted.items():
             if os_.family == BUILT_HERE:
-                manifest = build(options(os_, run.cluster.images.debian), run.place.cache, progress)
+                wanted_options = options(os_, run.cluster.images.debian)
+                if load_manifest(run.place.cache, image_key(wanted_options)) is None:
+                    built.append(image_name(os_))
+                manifest = build(wanted_options, run.place.cache, progress)
                 run.reporter.say(f"{image_name(os_)}: {manifest.key[:12]}")
             elif find_manifest(run.place.cache, os_.family, os_.release, os_.kernel) is None:
                 raise PreflightError(f"pool {pool}: no image of {image_name(os_)} is in {run.place.cache}")
+    return tuple(built)
 
 
 def options(os_: Os, extra: DebianImage) -> Options:

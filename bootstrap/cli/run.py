@@ -66,10 +66,10 @@ def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[str, ...]:
     keyring = steps.keys(run)
     bundle = steps.render(run, keyring.public)
     changed = (*steps.write(run, bundle), *(f"{KEYS}{change.name}" for change in keyring.news))
-    steps.build_images(run)
+    built = steps.build_images(run)
     rack = steps.lab_up(run, undo)
     switched_on = steps.serve(run, rack, undo, changed=changed)
-    if not undo.actions and not changed and not switched_on:
+    if not (undo.actions or changed or built or switched_on):
         run.reporter.say("nothing changed: everything runs as the configuration says")
     return switched_on
 
