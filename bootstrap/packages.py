@@ -15,7 +15,6 @@ from bootstrap.progress import Progress
 
 SERVE = ("dnsmasq-base", "grub-common", "grub-efi-amd64-bin", "ipxe", "nginx")
 LAB = ("iproute2", "ipxe-qemu", "openssh-client", "ovmf", "qemu-system-x86", "seabios")
-IMAGE = ("dosfstools", "e2fsprogs", "fdisk", "mmdebstrap", "mtools", "zstd")
 
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
 POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"

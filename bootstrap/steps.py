@@ -11,7 +11,7 @@ from bootstrap.artifacts import find_manifest, load_manifest
 from bootstrap.config import load
 from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.errors import PreflightError
-from bootstrap.image.debian import build
+from bootstrap.image.debian import HOST_PACKAGES, build
 from bootstrap.image.recipe import FAMILY as BUILT_HERE
 from bootstrap.image.recipe import Options
 from bootstrap.image.recipe import key as image_key
@@ -110,7 +110,7 @@ def build_images(run: Run) -> tuple[str, ...]:
     with run.reporter.step("image build") as progress:
         wanted = {pool.os: pool.name for pool in run.cluster.pools if members(run.cluster, pool.name)}
         if any(os_.family == BUILT_HERE for os_ in wanted):
-            packages.ensure(packages.IMAGE, progress)
+            packages.ensure(HOST_PACKAGES, progress)
         for os_, pool in wanted.items():
             if os_.family == BUILT_HERE:
                 wanted_options = options(os_, run.cluster.images.debian)

@@ -3,12 +3,16 @@
 import sys
 
 from bootstrap import packages
+from bootstrap.image.debian import HOST_PACKAGES
 
 CHECKERS = (
     "curl",
+    "dash",
+    "fdisk",
     "gdisk",
     "ignition",  # ignition-validate
     "iptables",
+    "jq",
     "openssl",
     "procps",
     "python3-venv",
@@ -20,7 +24,7 @@ CHECKERS = (
 
 def main() -> None:
     """Install what is missing, and say what."""
-    wanted = (*packages.SERVE, *packages.LAB, *packages.IMAGE, *CHECKERS)
+    wanted = (*packages.SERVE, *packages.LAB, *HOST_PACKAGES, *CHECKERS)
     installed = packages.ensure(wanted, say)
     sys.stderr.write(f"system tests: {len(installed)} packages installed, {len(wanted)} in place\n")
 
