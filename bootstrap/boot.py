@@ -1,11 +1,13 @@
 """What a machine gets when it boots from the network: pure, from what is configured and what is known."""
 
+import textwrap
 from dataclasses import dataclass
 
 from bootstrap.model import Machine
 from bootstrap.records.model import MOST_ATTEMPTS, MachineRecord
 from bootstrap.states import ON_DISK, RULES, State
 
+LONGEST_CAUSE = 100  # characters; a console line holds 200, and the remedy behind the cause must fit
 WAIT_SECONDS = 30  # how soon a waiting machine asks again: an operator who armed it should not wait longer
 
 
@@ -81,5 +83,5 @@ def _armed(machine: Machine, record: MachineRecord, arm: str, *, image: str | No
 def _waiting(machine: Machine, record: MachineRecord) -> Boot:
     why = f"{machine.name} is {record.state}"
     if record.reason:
-        why = f"{why}: {record.reason}"
+        why = f"{why}: {textwrap.shorten(record.reason, LONGEST_CAUSE, placeholder=' ...')}"
     return Wait(reason=f"{why} - {RULES[record.state].next_step.replace('NAME', machine.name)}")

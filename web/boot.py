@@ -56,7 +56,7 @@ def script_of(
                 raise RenderError(f"{asker.mac}: decided to install what has no place or no image")
             return _install(boot, cluster, machine, image)
         case Local(reason=reason):
-            # A machine that names no platform cannot be an iPXE of ours; `exit` is right on most firmware.
+            # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
             return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.spine import CACHE, Outcome, Site, leftovers, wait_for
+from tests.docs_commands import commands
+from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -92,6 +93,32 @@ def test_the_installed_system_is_what_the_configuration_says(first: Outcome, sit
     assert site.in_machine(name, "ls", "/usr/lib/cni").count("\n") > 5
     failed = site.in_machine(name, "systemctl", "list-units", "--failed", "--plain", "--no-legend")
     assert "" == failed
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/booting.md"])
+def test_the_commands_of_the_documentation_work_on_the_running_lab(
+    first: Outcome, site: Site, document: str
+) -> None:
+    """Each command that the document marks as one for the lab exits 0."""
+    assert first.code == 0
+    found = commands(ROOT / document, "lab")
+    assert found
+    for words in found:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=site.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    wait_for(
+        lambda: all(machine["sshAnswers"] for machine in site.machines().values()),
+        "the machines that were cycled are back",
+        timeout=BOOT_SECONDS,
+    )
 
 
 def test_each_power_cycle_with_network_first_boots_from_disk(first: Outcome, site: Site) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from bootstrap.boot import Install, Leave, Local, Wait, decide
 from bootstrap.records.model import MachineRecord
+from bootstrap.render.ipxe import on_console
 from bootstrap.states import State
 from tests.unit.web.fakes import W1, HandClock, cluster
 
@@ -56,6 +57,13 @@ def test_what_waits_for_a_person_waits_and_says_why(state: State, says: str) -> 
 
     assert isinstance(boot, Wait)
     assert boot.reason.startswith(says)
+
+
+def test_a_long_cause_leaves_room_on_the_console_for_the_remedy() -> None:
+    boot = decide(MACHINE, record(State.FAILED, reason="/dev/sda holds data " * 30), image="i")
+
+    assert isinstance(boot, Wait)
+    assert "machine arm w1" in on_console(boot.reason)
 
 
 def test_retired_unlisted_and_removed_machines_are_left_alone() -> None:
