@@ -18,6 +18,8 @@ CACHE = ROOT / "deploy" / "cache"
 """Images are slow to build: one that is there already is used."""
 LONGEST_RUN_SECONDS = 1500.0  # two emulated machines install in about five minutes on two idle cores
 END_SECONDS = 90.0
+# A job that a script put into the background ignores SIGINT, and so do all its children unless told otherwise.
+HEARS_CTRL_C = ("env", "--default-signal=INT")
 
 
 @dataclass
@@ -106,7 +108,7 @@ def running(site: Site, *arguments: str, log: Path) -> Iterator[subprocess.Popen
     """Run deploy.py in the background, as a terminal's foreground job would be; it is ended afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            site.argv(*arguments),
+            [*HEARS_CTRL_C, *site.argv(*arguments)],
             cwd=ROOT,
             env=site.environment,
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.spine import CACHE, LAB, ROOT, Site, interrupt, leftovers, running, wait_for
+from tests.system.spine import CACHE, HEARS_CTRL_C, LAB, ROOT, Site, interrupt, leftovers, running, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -88,7 +88,9 @@ def test_ctrl_c_while_the_environment_is_prepared_leaves_no_half_environment(tmp
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
     argv = [base_python(), "deploy.py", "--config", "configs/example.yaml", "check"]
-    process = subprocess.Popen(argv, cwd=checkout, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*HEARS_CTRL_C, *argv], cwd=checkout, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     wait_for((checkout / ".venv" / "bin" / "pip").exists, "pip is there", timeout=120, every=0.1)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
