@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import processes
+
 Tool = Callable[[str, str], Path]
 
 
@@ -44,3 +46,8 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+@pytest.fixture(autouse=True)
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)

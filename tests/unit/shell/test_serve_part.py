@@ -1,0 +1,159 @@
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bootstrap import serve
+from bootstrap.errors import ServeError
+from bootstrap.localboot import make_localboot
+from bootstrap.processes import wait_until
+
+Make = Callable[[str], serve.Part]
+DIES = "import sys; sys.exit(4)"
+LIVES = "import time; print('here', file=open({!r}, 'a')); time.sleep(60)"
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open({!r}, 'w'); time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(serve, "END_SECONDS", 0.3)
+
+
+@pytest.fixture
+def part() -> Iterator[Make]:
+    """Make parts that run Python code, and end them with the test."""
+    made: list[serve.Part] = []
+
+    def make(code: str) -> serve.Part:
+        made.append(serve.Part("web", (sys.executable, "-IS", "-c", code)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def starts(part: serve.Part, file: Path, count: int) -> bool:
+    def asked() -> bool:
+        part.watch()
+        return file.exists() and len(file.read_text().splitlines()) >= count
+
+    return wait_until(asked, 10)
+
+
+def test_a_part_that_died_is_started_again(
+    part: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "starts"
+    web = part(LIVES.format(str(file)))
+    web.start()
+    assert starts(web, file, 1)
+
+    assert web._process
+    web._process.kill()
+    web._process.wait()
+
+    assert starts(web, file, 2)
+    assert not web.has_ended()
+    assert "serve: web ended (exit -9); starting it again in 0.0 s" in capfd.readouterr().err
+
+
+def test_a_part_that_keeps_dying_is_given_up(part: Make) -> None:
+    web = part(DIES)
+    web.start()
+
+    with pytest.raises(ServeError, match=r"web ended 5 times right after its start \(exit 4\)"):
+        wait_until(lambda: bool(web.watch()), 10)  # type: ignore[func-returns-value]
+
+
+def test_the_pauses_grow_up_to_a_bound(
+    part: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(serve, "FIRST_PAUSE_SECONDS", 0.05)
+    web = part(DIES)
+
+    with pytest.raises(ServeError):
+        wait_until(lambda: bool(web.watch()), 20)  # type: ignore[func-returns-value]
+
+    pauses = [line.rsplit(" ", 2)[1] for line in capfd.readouterr().err.splitlines()]
+    assert pauses == ["0.1", "0.2", "0.2", "0.2"]
+
+
+def test_deaths_after_a_long_life_are_not_counted(part: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "QUICK_DEATH_SECONDS", 0.0)
+    web = part(DIES)
+    for _ in range(serve.MOST_QUICK_DEATHS + 1):
+        web.start()
+        assert wait_until(web.has_ended, 10)
+        web.watch()
+
+
+def test_a_part_ends_when_it_is_asked(part: Make, tmp_path: Path) -> None:
+    file = tmp_path / "starts"
+    web = part(LIVES.format(str(file)))
+    web.start()
+    assert starts(web, file, 1)
+
+    web.end()
+
+    assert web.has_ended()
+
+
+def test_a_stubborn_part_is_killed(part: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ready = tmp_path / "ready"
+    web = part(STUBBORN.format(str(ready)))
+    web.start()
+    assert wait_until(ready.exists, 10)
+
+    began = time.monotonic()
+    web.end()
+
+    assert time.monotonic() - began < 5
+    assert web.has_ended()
+    assert "web did not end in" in capfd.readouterr().err
+
+
+def test_ending_a_part_that_never_ran_or_is_dead_is_fine(part: Make) -> None:
+    web = part(DIES)
+    web.end()
+    web.start()
+    assert wait_until(web.has_ended, 10)
+    web.end()
+
+
+def test_the_folder_under_run_goes_and_its_parent_with_the_last(tmp_path: Path) -> None:
+    parent = tmp_path / "firstlight"
+    for name in ("c1", "c2"):
+        (parent / name / "tftp").mkdir(parents=True)
+
+    serve.remove_runtime(parent / "c1")
+    assert [path.name for path in parent.iterdir()] == ["c2"]
+    serve.remove_runtime(parent / "c2")
+    assert not parent.exists()
+    serve.remove_runtime(parent / "c2")
+
+
+def test_localboot_is_made_whole_by_grub(tool: Callable[[str, str], Path], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = "out = [w for w in sys.argv if w.startswith('--output=')][0][9:]; open(out, 'w').write('EFI')"
+    tool("grub-mkimage", code)
+
+    assert make_localboot(tmp_path).read_text() == "EFI"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["localboot.efi"]
+
+
+@pytest.mark.usefixtures("tool")
+def test_without_grub_the_packages_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match="apt-get install grub-common grub-efi-amd64-bin"):
+        make_localboot(tmp_path)
+
+
+def test_what_grub_said_is_shown(tool: Callable[[str, str], Path], tmp_path: Path) -> None:
+    tool("grub-mkimage", "sys.stderr.write('error: cannot open moddep.lst\\n'); sys.exit(1)")
+
+    with pytest.raises(ServeError, match=r"could not make localboot\.efi: error: cannot open moddep\.lst"):
+        make_localboot(tmp_path)
