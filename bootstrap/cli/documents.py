@@ -44,5 +44,6 @@ def plan(call: Call) -> None:
     place = call.place(cluster)
     keys = preview_keys(cluster, place.work, datetime.now(UTC), passphrase())
     bundle = render_bundle(with_lab_key(cluster, place.work, make=False), keys.keyring.public)
-    changes = compare(read_bundle(place.bundle), bundle, keys=keys.lines)
+    lines = keys.lines if keys.keyring.news else ()  # that all was kept is no change
+    changes = compare(read_bundle(place.bundle), bundle, keys=lines)
     sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)

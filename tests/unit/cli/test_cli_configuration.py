@@ -1,0 +1,93 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+WRONG = ROOT / "tests/wrong_configs"
+SAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+Firstlight = Callable[..., Any]
+Snapshot = Callable[[], dict[str, bytes]]
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_each_sample_passes_check(firstlight: Firstlight, sample: Path, snapshot: Snapshot) -> None:
+    before = snapshot()
+
+    done = firstlight("--config", sample, "check")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{sample}: cluster ")
+    assert done.out.endswith(", no problems\n")
+    assert snapshot() == before
+
+
+def test_there_are_three_samples() -> None:
+    assert [path.stem for path in SAMPLES] == ["example", "ha", "lab"]
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "render --output out", "certs status", "up", "down"])
+def test_a_wrong_config_gives_every_line_and_writes_nothing(
+    firstlight: Firstlight, snapshot: Snapshot, verb: str
+) -> None:
+    expected = max(WRONG.glob("*.expected"), key=lambda path: len(path.read_text().splitlines()))
+    case = expected.with_suffix(".yaml")
+    before = snapshot()
+
+    done = firstlight("--config", case, *verb.split())
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [f"{case}:{line}" for line in expected.read_text().splitlines()]
+    assert snapshot() == before
+
+
+def test_later_files_lie_over_earlier_ones(firstlight: Firstlight, configs: Path, tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("metadata: {name: rack9}\n")
+    both = ("--config", configs / "example.yaml", "--config", over)
+
+    done = firstlight(*both, "check")
+    assert done.out.startswith(f"{configs / 'example.yaml'} + {over}: cluster rack9, ")
+
+    done = firstlight(*both, "check", "--explain", "metadata.name")
+    assert done.out == f"metadata.name = rack9  ({over}:1:18)\n"
+
+
+def test_a_key_that_is_none_cannot_be_explained(firstlight: Firstlight, configs: Path) -> None:
+    done = firstlight("--config", configs / "example.yaml", "check", "--explain", "metadata.nam")
+
+    assert (done.code, done.out) == (2, "")
+    assert "metadata.nam" in done.err
+
+
+def test_without_config_yaml_the_samples_are_named(firstlight: Firstlight) -> None:
+    done = firstlight("check")
+
+    assert (done.code, done.out) == (2, "")
+    assert "configs/example.yaml" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_config_yaml_here_is_found(firstlight: Firstlight, configs: Path) -> None:
+    Path("config.yaml").write_bytes((configs / "example.yaml").read_bytes())
+
+    assert firstlight("check").out.startswith("config.yaml: cluster rack1, ")
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "."])
+def test_a_file_that_cannot_be_read_is_named(firstlight: Firstlight, name: str) -> None:
+    done = firstlight("--config", name, "check")
+
+    assert done.code == 2
+    assert done.err.startswith(f"{name}:1:1: cannot be read: ")
+
+
+def test_the_schema_is_the_committed_file(firstlight: Firstlight, configs: Path) -> None:
+    done = firstlight("schema")
+
+    assert done.code == 0
+    assert done.out == (configs / "config.schema.json").read_text()
+    assert json.loads(done.out)["$schema"].startswith("https://json-schema.org/draft/2020-12/")
