@@ -8,10 +8,10 @@ from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
 from bootstrap.operator import Operator
 from bootstrap.processes import end, is_gone, running_pid, start_detached, wait_until
-from bootstrap.serve import remove_runtime
+from bootstrap.serve import is_answering_dhcp, remove_runtime
 from bootstrap.workplace import Workplace
 
-READY_SECONDS = 90.0
+READY_SECONDS = 130.0  # web, then pxe
 END_SECONDS = 30.0  # web and pxe get 10 seconds each from serve
 LAST_LINES = 15
 SERVE = ("deploy.py ", " serve ")  # with the blank: `k3s server` may have our old pid after a reboot
@@ -30,14 +30,19 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
     """
     options = [word for path in configs for word in ("--config", str(path.resolve()))]
     argv = [sys.executable, str(ROOT / "deploy.py"), *options, "--deploy", str(place.deploy), "serve"]
+    log_before = place.serve_log.stat().st_size if place.serve_log.exists() else 0
     pid = start_detached(argv, place.serve_log)
     place.serve_pid.write_text(str(pid))
     operator = Operator(place.work)
-    if wait_until(lambda: operator.is_ready() or is_gone(pid), READY_SECONDS) and operator.is_ready():
+
+    def is_ready() -> bool:
+        return operator.is_ready() and is_answering_dhcp(place)
+
+    if wait_until(lambda: is_ready() or is_gone(pid), READY_SECONDS) and is_ready():
         return
     stop(place)
     raise ServeError(
-        f"the appliance did not start; the end of {place.serve_log}:\n{last_lines(place.serve_log)}"
+        f"the appliance did not start; from {place.serve_log}:\n{last_lines(place.serve_log, start=log_before)}"
     )
 
 
@@ -57,9 +62,10 @@ def stop(place: Workplace) -> bool:
     return found
 
 
-def last_lines(log: Path) -> str:
-    """Return the end of a log, or why it cannot be read."""
+def last_lines(log: Path, *, start: int = 0) -> str:
+    """Return the last lines of a log from byte `start` on, or why it cannot be read."""
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        text = log.read_bytes()[start:].decode(errors="replace")
+        return "\n".join(text.splitlines()[-LAST_LINES:])
     except OSError as error:
         return str(error)

@@ -12,7 +12,7 @@ def with_lab_key(cluster: Cluster, work: Path, *, make: bool = True) -> Cluster:
     With `make` false nothing is written: a key that is not there yet is left out.
 
     Raises:
-        LabError: there is no ssh-keygen.
+        LabError: the private key that is there is damaged.
     """
     if cluster.lab is None or not (make or key_file(work).is_file()):
         return cluster

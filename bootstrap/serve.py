@@ -21,6 +21,7 @@ from bootstrap.operator import Operator
 from bootstrap.processes import wait_until
 from bootstrap.workplace import Workplace
 
+DHCP_SECONDS = 60.0  # pxe looks for other DHCP servers first, and tries dnsmasq several times
 READY_SECONDS = 60.0  # opening the store and loading 1,000 machines' documents takes far less
 END_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
@@ -104,18 +105,20 @@ def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
     Raises:
         ServeError: a part did not start, or kept dying.
     """
-    place.make()
-    place.runtime.mkdir(parents=True, exist_ok=True)
-    place.serve_pid.write_text(str(os.getpid()))
-    make_localboot(place.work)
     stop = Stop()
+    place.make()
     web = Part("web", wrap(web_command(place)))
     pxe = Part("pxe", wrap(pxe_command(place)))
     try:
+        place.runtime.mkdir(parents=True, exist_ok=True)
+        place.serve_pid.write_text(str(os.getpid()))
+        make_localboot(place.work)
+        check_interface(place, wrap)
         web.start()
-        _await_ready(place, web, stop)
+        _await(web, Operator(place.work).is_ready, stop, READY_SECONDS)
         if not stop.asked:
             pxe.start()
+            _await(pxe, lambda: is_answering_dhcp(place), stop, DHCP_SECONDS)
         while not stop.asked:
             web.watch()
             pxe.watch()
@@ -127,11 +130,35 @@ def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
         place.serve_pid.unlink(missing_ok=True)
 
 
-def _await_ready(place: Workplace, web: Part, stop: "Stop") -> None:
-    operator = Operator(place.work)
-    wait_until(lambda: stop.asked or web.has_ended() or operator.is_ready(), READY_SECONDS)
-    if not stop.asked and not operator.is_ready():
-        raise ServeError(f"web was not ready within {READY_SECONDS:.0f} s; its messages are above")
+def check_interface(place: Workplace, wrap: Wrap) -> None:
+    """Ask pxe whether the interface can be served on, before web tries to listen on its address.
+
+    Raises:
+        ServeError: it cannot; pxe has said why on stderr.
+    """
+    done = subprocess.run(
+        [*wrap(pxe_command(place)), "--check"], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode != 0:
+        raise ServeError("the appliance cannot serve there; pxe said why above")
+
+
+def _await(part: Part, is_ready: Callable[[], bool], stop: "Stop", timeout_seconds: float) -> None:
+    wait_until(lambda: stop.asked or part.has_ended() or is_ready(), timeout_seconds)
+    if stop.asked or is_ready():
+        return
+    if part.has_ended():
+        raise ServeError(f"{part.name} could not start; what it said is above")
+    raise ServeError(f"{part.name} was not ready within {timeout_seconds:.0f} s; what it said is above")
+
+
+def is_answering_dhcp(place: Workplace) -> bool:
+    """Return whether a pxe that lives says that its dnsmasq serves: a killed one leaves `pxe.ready`, not `pxe.pid`."""
+    try:
+        owner, ready = ((place.work / "run" / name).read_text() for name in ("pxe.pid", "pxe.ready"))
+    except OSError:
+        return False
+    return owner == ready
 
 
 def remove_runtime(runtime: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bootstrap import background, packages
 from bootstrap.artifacts import find_manifest, load_manifest
-from bootstrap.config import load
 from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.errors import PreflightError
 from bootstrap.image.debian import HOST_PACKAGES, build
@@ -59,19 +58,13 @@ class Undo:
             self.actions.pop()()
 
 
-def check(configs: Sequence[Path], reporter: Reporter) -> Cluster:
-    """Load the configuration.
-
-    Raises:
-        ConfigError: it has problems; all of them are in the error.
-    """
+def check(configs: Sequence[Path], cluster: Cluster, reporter: Reporter) -> None:
+    """Say what was checked: a configuration with problems never gets this far."""
     with reporter.step("check"):
-        cluster = load(configs)
         kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
         reporter.say(
             f"{' + '.join(map(str, configs))}: cluster {cluster.metadata.name}, {kinds}, no problems"
         )
-    return cluster
 
 
 def keys(run: Run) -> Keyring:

@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     work, runtime = arguments.work.resolve(), arguments.runtime.resolve()
     try:
+        if arguments.check:
+            choose_interface(_cluster(work))
+            return 0
         with Stop() as stop, only_one(work / "run" / "pxe.pid"):
             stop.listen()
             _run(work, runtime, stop, arguments.probe)
@@ -44,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--no-probe", dest="probe", action="store_false", help="do not look for another DHCP server first"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only look whether the interface and its address are there"
     )
     parser.add_argument("--verbose", action="store_true", help="log every line of dnsmasq")
     return parser
@@ -79,9 +85,19 @@ def _cluster(work: Path) -> Cluster:
         raise PreflightError(f"{path} cannot be read ({error.strerror}); render it: deploy.py up") from error
 
 
+def choose_interface(cluster: Cluster) -> interfaces.Interface:
+    """Return the interface to serve on.
+
+    Raises:
+        PreflightError: it is not there, is down or lacks the address; the text says what to type.
+    """
+    appliance = cluster.appliance
+    return interfaces.choose(appliance.interface, appliance.address, interfaces.interfaces())
+
+
 def _check_ground(cluster: Cluster, stop: Stop, probes: bool) -> None:  # noqa: FBT001  # straight from argparse
     appliance = cluster.appliance
-    interface = interfaces.choose(appliance.interface, appliance.address, interfaces.interfaces())
+    interface = choose_interface(cluster)
     if not interface.has_carrier:
         log.warning("interface %s has no link yet: is the cable in?", interface.name)
     if appliance.dhcp.mode == "server" and probes:

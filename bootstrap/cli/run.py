@@ -36,9 +36,9 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     The appliance, and the lab if there is one, stay up in the background until `down`. A second run changes
     nothing. Ctrl-C takes back what this run has started.
     """
-    cluster_steps = 7 if call.cluster().lab else 6
-    screen = Screen(stderr(), total=cluster_steps)
-    cluster = steps.check(call.paths(), screen)
+    cluster = call.cluster()
+    screen = Screen(stderr(), total=7 if cluster.lab else 6)
+    steps.check(call.paths(), cluster, screen)
     require_root("up")
     place = call.place(cluster)
     undo = steps.Undo([])
@@ -52,7 +52,8 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
             fresh = dict.fromkeys(bring_up(run, undo), began)
             if not wait:
                 return 0
-            limit = timeout or (LAB_TIMEOUT_SECONDS if cluster.lab else RACK_TIMEOUT_SECONDS)
+            usual = LAB_TIMEOUT_SECONDS if cluster.lab else RACK_TIMEOUT_SECONDS
+            limit = usual if timeout is None else timeout
             return report(call, run, fresh, limit)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):

@@ -12,7 +12,6 @@ COMMANDS = {
     QEMU: "qemu-system-x86",
     "ip": "iproute2",
     "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
 }
 BIOS_FILES = {
     "/usr/share/seabios/bios-256k.bin": "seabios",

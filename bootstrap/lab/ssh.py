@@ -1,15 +1,17 @@
 """The way into a machine of the lab: a key pair of the rack's own, and the OpenSSH client."""
 
 import shlex
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bootstrap.disk import write_file
 from bootstrap.errors import LabError
+from certs.errors import CertsError
+from certs.secret import Secret
+from certs.ssh import new_ssh_key, public_line
 
+COMMENT = "firstlight-lab"
 CONNECT_SECONDS = 10
-KEYGEN_SECONDS = 30.0
 
 
 def key_file(work: Path) -> Path:
@@ -21,42 +23,16 @@ def ensure_lab_key(work: Path) -> str:
     """Return the public key of the lab, one line without its end; the pair is made at the first call.
 
     Raises:
-        LabError: there is no ssh-keygen, or it failed.
+        LabError: the private key that is there is damaged.
     """
     private = key_file(work)
-    private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not private.is_file():
-        _make_pair(private)
-    return _keygen("-y", "-f", str(private)).strip()
-
-
-def _make_pair(private: Path) -> None:
-    """Make the pair in a folder aside, and move the private half last: it is there whole, or not at all."""
-    with tempfile.TemporaryDirectory(dir=private.parent, prefix=".key-") as folder:
-        fresh = Path(folder) / private.name
-        _keygen("-q", "-t", "ed25519", "-N", "", "-C", "firstlight-lab", "-f", str(fresh))
-        fresh.with_suffix(".pub").replace(private.with_suffix(".pub"))
-        fresh.replace(private)
-
-
-def _keygen(*arguments: str) -> str:
-    argv = ("ssh-keygen", *arguments)
+        private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(private, new_ssh_key().reveal(), 0o600)
     try:
-        done = subprocess.run(
-            argv,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=KEYGEN_SECONDS,
-        )
-    except FileNotFoundError as error:
-        text = "ssh-keygen is not installed; as root: apt-get install --no-install-recommends openssh-client"
-        raise LabError(text) from error
-    except subprocess.SubprocessError as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise LabError(f"ssh-keygen failed: {said.strip()}") from error
-    return done.stdout
+        return public_line(Secret(private.read_bytes()), COMMENT)
+    except CertsError as error:
+        raise LabError(f"{private}: {error}; remove it, and a new one is made") from error
 
 
 def ssh_argv(
