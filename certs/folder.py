@@ -145,7 +145,7 @@ def _replace(path: Path, content: bytes | Secret, mode: int) -> None:
 def _make_folder(path: Path) -> None:
     if not path.is_dir():
         _make_folder(path.parent)
-        path.mkdir(mode=_FOLDER)
+        path.mkdir(mode=_FOLDER, exist_ok=True)  # another run may be making it at this moment
         path.chmod(_FOLDER)
         _sync(path.parent)
 
