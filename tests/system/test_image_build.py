@@ -16,6 +16,7 @@ from bootstrap.errors import ImageError
 from bootstrap.image import Options, debian, disk
 from bootstrap.progress import silent
 from tests.system.image_archive import list_ext4, names_in_initrd, read_ext4
+from tests.system.spine import HEARS_CTRL_C
 
 pytestmark = pytest.mark.system
 
@@ -140,7 +141,7 @@ def group_of(pid: int) -> list[int]:
 @pytest.fixture
 def cut(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", CUT_BUILD, str(tmp_path / "cache")],
+        [*HEARS_CTRL_C, sys.executable, "-c", CUT_BUILD, str(tmp_path / "cache")],
         cwd=REPO,
         stdout=subprocess.PIPE,
         text=True,
