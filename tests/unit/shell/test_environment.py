@@ -127,6 +127,7 @@ def test_a_failed_preparation_is_removed_and_named(bench: Bench) -> None:
     assert not venv.exists()
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interrupted_preparation_is_removed_and_exits_130(bench: Bench) -> None:
     venv = bench(PIP_IS_INTERRUPTED)
 

@@ -139,6 +139,7 @@ def test_debians_own_nginx_does_not_come_back_at_the_next_boot(tool: Tool, calls
 
 
 @pytest.mark.usefixtures("as_root")
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_lets_dpkg_finish_and_removes_the_policy(tool: Tool, policy: Path, tmp_path: Path) -> None:
     finished = tmp_path / "finished"
     tool("dpkg-query", ONLY_NGINX)
