@@ -48,7 +48,8 @@ class OSFamily:
     bring up the network card of a machine, `time` those that name its time servers. `masked` are units that
     must not run, mostly those that update the system on their own; `files` say the same where a unit is not
     enough. `core_groups` are what the user core is a member of; `kernels` the choices for `os.kernel`;
-    `needs_rootfs` says that the image has a third file, fetched by the live system itself.
+    `needs_rootfs` says that the image has a third file, fetched by the live system itself. `kernel_arguments`
+    gives the files that hand a pool's kernel arguments to the installed system's boot loader.
     """
 
     title: str
@@ -61,3 +62,4 @@ class OSFamily:
     core_groups: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ("server",)
     needs_rootfs: bool = False
+    kernel_arguments: Callable[[tuple[str, ...]], tuple[Node, ...]] = lambda _: ()

@@ -1,6 +1,7 @@
 """Debian, built by us from its packages; its live system is our initrd, which runs the installer."""
 
 from bootstrap.families import LiveBoot, OSFamily
+from bootstrap.render.ignition import Node, file
 from bootstrap.render.network import networkd, timesyncd
 
 
@@ -15,6 +16,12 @@ def live_args(boot: LiveBoot) -> tuple[str, ...]:
     )
 
 
+def kernel_arguments(words: tuple[str, ...]) -> tuple[Node, ...]:
+    """Return the file that the image's grub.cfg sources; the words hold nothing that GRUB would interpret."""
+    text = f'set arguments="{" ".join(words)}"\n'
+    return (file("/boot/grub/arguments.cfg", text),) if words else ()
+
+
 PLUGIN = OSFamily(
     title="Debian",
     live_args=live_args,
@@ -23,4 +30,5 @@ PLUGIN = OSFamily(
     time=timesyncd,
     core_groups=("adm", "sudo", "systemd-journal"),
     kernels=("cloud", "server"),
+    kernel_arguments=kernel_arguments,
 )

@@ -38,7 +38,8 @@ def live_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
 
 def installed_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
     """Return what the installed system of `machine` reads, once, before its first start."""
-    family = family_of(cluster.pool(machine.pool))
+    pool = cluster.pool(machine.pool)
+    family = family_of(pool)
     keys = cluster.ssh.authorized_keys
     return ignition.document(
         files=(
@@ -49,6 +50,7 @@ def installed_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
             *family.network(machine),
             *family.time(_time_servers(cluster)),
             *family.files,
+            *family.kernel_arguments(pool.kernel_args),
         ),
         units=(
             *(ignition.masked(name) for name in (*_SLEEP_TARGETS, *family.masked)),

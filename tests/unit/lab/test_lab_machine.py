@@ -24,7 +24,7 @@ def lines(arguments: tuple[str, ...]) -> str:
 def test_a_machine_is_this_qemu_command(cluster: Cluster, name: str, accel: Accel, golden: str) -> None:
     vm = next(vm for vm in vms_from(cluster) if vm.name == name)
 
-    command = argv(vm, accel=accel, pid_file=Path(f"/work/lab/{name}/qemu.pid"), ovmf=OVMF)
+    command = argv(vm, accel=accel, pid_file=Path(f"/place/lab/{name}/qemu.pid"), ovmf=OVMF)
 
     assert lines(command) == (GOLDEN / f"{golden}.txt").read_text()
 

@@ -73,14 +73,14 @@ def test_disks_are_destroyed_but_keys_stay(rack: Rack, tmp_path: Path) -> None:
 
 
 def test_ssh_reads_no_configuration_and_knows_only_the_given_hosts(rack: Rack, tmp_path: Path) -> None:
-    command = rack.ssh_argv("10.77.0.101", Path("/work/run/known hosts"), ("echo", "two words"))
+    command = rack.ssh_argv("10.77.0.101", Path("/place/run/known hosts"), ("echo", "two words"))
 
     assert command == (
         *("ip", "netns", "exec", "fl-lab"),
         *("ssh", "-F", "none", "-i", str(tmp_path / "lab" / "id_ed25519")),
         *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "GlobalKnownHostsFile=/dev/null"),
         *("-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"),
-        *("-o", 'UserKnownHostsFile="/work/run/known hosts"'),
+        *("-o", 'UserKnownHostsFile="/place/run/known hosts"'),
         *("root@10.77.0.101", "--", "echo 'two words'"),
     )
 

@@ -130,6 +130,13 @@ def test_no_family_updates_itself_behind_the_operators_back() -> None:
     assert "enabled = false" in zincati[0]
 
 
+def test_the_pools_kernel_arguments_reach_the_boot_loader_of_the_installed_debian() -> None:
+    text, _ = samples.files_of(installed("example", "w2"))["/boot/grub/arguments.cfg"]
+
+    assert text == 'set arguments="console=ttyS1"\n'
+    assert "/boot/grub/arguments.cfg" not in samples.files_of(installed("lab", "w1"))
+
+
 def test_time_servers_reach_the_clock_of_each_family() -> None:
     debian = samples.files_of(installed("ha", "s1"))
     coreos = samples.files_of(installed("ha", "c1"))
