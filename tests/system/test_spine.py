@@ -4,7 +4,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,8 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
     assert first.code == 0
     found = commands(ROOT / document, "lab")
     assert found
+    cycled = tuple(words[-1] for words in found if "cycle" in words)
+    before = site.machines()
     for words in found:
         done = subprocess.run(
             [sys.executable, *words],
@@ -114,11 +117,7 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
             timeout=120,
         )
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    wait_for(
-        lambda: all(machine["sshAnswers"] for machine in site.machines().values()),
-        "the machines that were cycled are back",
-        timeout=BOOT_SECONDS,
-    )
+    wait_until_booted_again(site, cycled, before)
 
 
 def test_each_power_cycle_with_network_first_boots_from_disk(first: Outcome, site: Site) -> None:
@@ -139,6 +138,13 @@ def cycle_and_wait(site: Site, names: tuple[str, ...]) -> None:
     """Cut the power of `names`, give it back, and wait until each has reported from its disk again."""
     before = site.machines()
     assert 0 == site.run("lab", "power", "cycle", *names, timeout=120).code
+    wait_until_booted_again(site, names, before)
+
+
+def wait_until_booted_again(
+    site: Site, names: tuple[str, ...], before: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Wait until each of `names` has reported from its disk later than it had in `before`."""
 
     def all_back() -> bool:
         now = site.machines()
