@@ -58,7 +58,6 @@ class Call:
     configs: tuple[Path, ...]
     deploy: Path
     output: str
-    verbose: bool
 
     def paths(self) -> tuple[Path, ...]:
         """Return the configuration files, `config.yaml` here if none was named.
@@ -142,16 +141,15 @@ class LazyVerbs(click.Group):
     show_default=True,
     help="How results are printed on stdout.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Say more on stderr.")
 @click.version_option(VERSION, prog_name="firstlight")
 @click.pass_context
-def cli(ctx: click.Context, configs: Sequence[Path], deploy: Path, output: str, verbose: bool) -> None:  # noqa: FBT001  # click calls it
+def cli(ctx: click.Context, configs: Sequence[Path], deploy: Path, output: str) -> None:
     """Turn powered-off servers into a Kubernetes cluster.
 
     Without a verb: `up`, which does every step and waits until the machines are there. Running it again
     changes nothing. `down` stops what `up` left running.
     """
-    ctx.obj = Call(configs=tuple(configs), deploy=deploy.resolve(), output=output, verbose=verbose)
+    ctx.obj = Call(configs=tuple(configs), deploy=deploy.resolve(), output=output)
     if ctx.invoked_subcommand is None:
         command = cli.get_command(ctx, "up")
         assert command is not None  # noqa: S101  # it is in the table above

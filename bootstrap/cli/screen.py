@@ -22,13 +22,12 @@ INDENT = " " * 4
 
 
 class Screen:
-    """Shows steps and their progress on `console`; `verbose` keeps every line of detail."""
+    """Shows the `total` steps of a run and their progress on `console`."""
 
-    def __init__(self, console: Console, *, total: int, verbose: bool = False) -> None:
+    def __init__(self, console: Console, *, total: int) -> None:
         self._console = console
         self._total = total
         self._number = 0
-        self._verbose = verbose
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
