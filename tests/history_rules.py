@@ -1,0 +1,281 @@
+"""The rules that every history keeps: pure checkers that return what breaks them, with the lines concerned.
+
+The order of the calls of one machine is looked at in tests/history_order.py, whose `check` runs all.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from bootstrap.records.ledger import KEPT_EVENTS
+from bootstrap.records.model import MOST_ATTEMPTS
+from bootstrap.states import ON_DISK, RULES, State
+from tests.history import Call, History, Violation
+
+ENDING = frozenset({"complete", "already-installed", "booted", "failed"})
+"""Reports that end an arm: one that comes again is answered with the number of the event that did it."""
+
+Checker = Callable[[History], list[Violation]]
+
+
+def lost_events(history: History) -> list[Violation]:
+    """Every acknowledged report, arm and write pass is in the final log, with the number that was answered."""
+    log = _by_seq(history.final["events"])
+    return [
+        Violation("lost event", f"{call.what} of {call.who} was acknowledged and is not in the log", (call,))
+        for call in history.calls
+        if call.is_done and not _is_kept(history, log, call)
+    ]
+
+
+def _is_kept(history: History, log: Mapping[int, dict[str, Any]], call: Call) -> bool:
+    match call.what:
+        case "report":
+            return not call.body.get("seq") or _has_report(history, log, call)
+        case "arm":
+            return _has(history, call, what="armed", decision=call.body["arm"])
+        case "begin":
+            decision = f"attempt {call.body['attempt']} of {MOST_ATTEMPTS}"
+            return _has(history, call, what="begin", decision=decision)
+    return True
+
+
+def _has_report(history: History, log: Mapping[int, dict[str, Any]], call: Call) -> bool:
+    event = log.get(call.body["seq"]) or _dropped(history, call)
+    kinds = ENDING if call.arguments["kind"] in ENDING else {call.arguments["kind"]}
+    return event is not None and event["machine"] == call.who and event["what"] in kinds
+
+
+def _has(history: History, call: Call, *, what: str, decision: str) -> bool:
+    name = call.arguments.get("name", call.who)
+    wanted = (name, what, decision)
+    return any(
+        (event["machine"], event["what"], event["decision"]) == wanted for event in _all_events(history)
+    )
+
+
+def _dropped(history: History, call: Call) -> dict[str, Any] | None:
+    """Return an event that the log held once and has dropped since, as it may: only the newest are kept."""
+    mine = [event for event in history.final["events"] if event["machine"] == call.who]
+    if len(mine) < KEPT_EVENTS or call.body["seq"] > min(event["seq"] for event in mine):
+        return None
+    return _by_seq(history.values("event")).get(call.body["seq"])
+
+
+def wrong_numbers(history: History) -> list[Violation]:
+    """Numbers of events have no gap, never come twice, and grow with time as clients see it."""
+    return [*_reused(history), *_gaps(history), *_backwards(history)]
+
+
+def _reused(history: History) -> Iterator[Violation]:
+    known: dict[int, dict[str, Any]] = {}
+    for event in _all_events(history):
+        before = known.setdefault(event["seq"], event)
+        if before != event:
+            yield Violation(
+                "number used twice", f"event {event['seq']} was another one before", (before, event)
+            )
+    seqs = [event["seq"] for event in history.final["events"]]
+    if seqs != sorted(set(seqs)):
+        yield Violation("number used twice", "the final log is not in order", tuple(seqs))
+
+
+def _gaps(history: History) -> Iterator[Violation]:
+    known = {event["seq"] for event in _all_events(history)}
+    dropped_below = _dropped_below(history.final["events"])
+    for seq in range(1, max(known, default=0) + 1):
+        if seq not in known and seq >= dropped_below:
+            yield Violation("gap", f"there is no event {seq}, but later ones", ())
+
+
+def _dropped_below(events: Iterable[Mapping[str, Any]]) -> int:
+    """Return the number below which a log that is full may have dropped events; 0 if none is full."""
+    logs: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        is_listed = ":" not in event["machine"]  # the others share one log, each by its MAC address
+        logs[event["machine"] if is_listed else "unknown"].append(event["seq"])
+    return max((min(seqs) for seqs in logs.values() if len(seqs) >= KEPT_EVENTS), default=0)
+
+
+def _backwards(history: History) -> Iterator[Violation]:
+    """Yield events that were answered before another was asked for, and have the higher number."""
+    first: dict[int, Call] = {}
+    for call in sorted(history.calls, key=lambda call: call.ended or 0.0):
+        if call.is_done and call.body.get("seq"):
+            first.setdefault(call.body["seq"], call)
+    highest: Call | None = None
+    begins = sorted(first.values(), key=lambda call: call.began)
+    ends = sorted(first.values(), key=lambda call: call.ended or 0.0)
+    at = 0
+    for call in begins:
+        while at < len(ends) and (ends[at].ended or 0.0) < call.began:
+            highest = max(highest or ends[at], ends[at], key=lambda one: int(one.body["seq"]))
+            at += 1
+        if highest and highest.body["seq"] > call.body["seq"]:
+            yield Violation("number goes back", "a later event has the lower number", (highest, call))
+
+
+def illegal_transitions(history: History) -> list[Violation]:
+    """Every change of a machine's state is an edge of RULES, and each record is what its events say."""
+    found: list[Violation] = []
+    names = {event["machine"] for event in history.final["events"]}
+    for name in sorted(names):
+        found += _illegal_in_log([event for event in history.final["events"] if event["machine"] == name])
+    samples: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for machine in (*history.values("machine"), *history.final["machines"]):
+        samples[machine["mac"]].append(machine)
+    for seen in samples.values():
+        found += (bad for before, after in pairwise(seen) for bad in _illegal_step(before, after))
+    return [*found, *_contradictions(history)]
+
+
+def state_after(event: Mapping[str, Any]) -> State | None:
+    """Return the state that an event brings a machine into; None if it changes none."""
+    match event["what"], event["decision"]:
+        case "accepted" | "retired" as what, _:
+            return State(what)
+        case "armed", _:
+            return State.ARMED
+        case "begin", _:
+            return State.INSTALLING
+        case ("complete" | "already-installed" | "booted", "installed") | ("failed", "failed"):
+            return State(event["decision"])
+    return None
+
+
+def _illegal_in_log(events: list[dict[str, Any]]) -> Iterator[Violation]:
+    before: tuple[State, dict[str, Any]] | None = None
+    for event in events:
+        after = state_after(event)
+        if after is None:
+            continue
+        stays = event["what"] == "booted" and before is not None and before[0] in ON_DISK
+        if before and not stays and after not in RULES[before[0]].to:
+            yield Violation("illegal transition", f"{before[0]} to {after}", (before[1], event))
+        before = (after, event)
+
+
+def _illegal_step(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Violation]:
+    """Yield what is wrong between two looks at a machine: steps in between may have been missed."""
+    if before["arm"] != after["arm"] or before["state"] == after["state"] == "retired":
+        return
+    if after["attempts"] < before["attempts"]:
+        yield Violation("attempts went back", f"{before['attempts']} to {after['attempts']}", (before, after))
+    if State(after["state"]) not in _reachable(State(before["state"])):
+        yield Violation("illegal transition", f"{before['state']} to {after['state']}", (before, after))
+
+
+def _reachable(state: State) -> set[State]:
+    """Return the states that can be reached without a new arm."""
+    found, fresh = {state}, [state]
+    while fresh:
+        fresh = [after for one in fresh for after in RULES[one].to if after not in found | {State.ARMED}]
+        found.update(fresh)
+    return found
+
+
+def _contradictions(history: History) -> Iterator[Violation]:
+    """Yield machines whose last record is not what their last events say: the two are one commit."""
+    for machine in history.final["machines"]:
+        mine = [event for event in history.final["events"] if event["machine"] == machine["name"]]
+        moves = [event for event in mine if state_after(event)]
+        if moves and state_after(moves[-1]) != machine["state"]:
+            text = f"{machine['name']} is {machine['state']}, its last event says {state_after(moves[-1])}"
+            yield Violation("record and events differ", text, (machine, moves[-1]))
+        armed = [number for number, event in enumerate(mine) if event["what"] == "armed"]
+        passes = [event for event in mine[armed[-1] :] if event["what"] == "begin"] if armed else []
+        if armed and len(passes) != machine["attempts"]:
+            text = f"{machine['attempts']} attempts in the record, {len(passes)} in the log"
+            yield Violation("record and events differ", text, (machine, *passes))
+
+
+def too_many_passes(history: History) -> list[Violation]:
+    """No arm gets more than MOST_ATTEMPTS write passes, by the answers and by the log."""
+    found: list[Violation] = []
+    for arm, calls in _grants(history).items():
+        attempts = {call.body["attempt"] for call in calls}
+        nonces = {call.arguments["nonce"] for call in calls}
+        if max(attempts) > MOST_ATTEMPTS or len(nonces) > MOST_ATTEMPTS:
+            found.append(Violation("too many write passes", f"arm {arm}", tuple(calls)))
+    return [*found, *_too_many_in_log(history)]
+
+
+def _too_many_in_log(history: History) -> Iterator[Violation]:
+    passes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in history.final["events"]:
+        if event["what"] == "armed":
+            passes[event["machine"]] = []
+        elif event["what"] == "begin":
+            passes[event["machine"]].append(event)
+            if len(passes[event["machine"]]) == MOST_ATTEMPTS + 1:
+                yield Violation("too many write passes", event["machine"], tuple(passes[event["machine"]]))
+
+
+def broken_nonces(history: History) -> list[Violation]:
+    """A begin that is repeated gets the attempt that it got first; another one gets another."""
+    found = []
+    for arm, calls in _grants(history).items():
+        attempts: dict[str, set[int]] = defaultdict(set)
+        for call in calls:
+            attempts[call.arguments["nonce"]].add(call.body["attempt"])
+        all_given = [attempt for given in attempts.values() for attempt in given]
+        if any(len(given) > 1 for given in attempts.values()):
+            found.append(Violation("repeated begin counted", f"arm {arm}: {dict(attempts)}", tuple(calls)))
+        elif len(all_given) != len(set(all_given)):
+            found.append(Violation("one attempt for two", f"arm {arm}: {dict(attempts)}", tuple(calls)))
+    return found
+
+
+def _grants(history: History) -> dict[str, list[Call]]:
+    grants: dict[str, list[Call]] = defaultdict(list)
+    for call in history.calls:
+        if call.what == "begin" and call.is_done:
+            grants[call.arguments["arm"]].append(call)
+    return grants
+
+
+def wrong_digests(history: History) -> list[Violation]:
+    """What a machine was served is what it was granted, byte for byte: its configuration and its image."""
+    found = []
+    granted: dict[str, Call] = {}
+    for call in sorted((call for call in history.calls if call.is_done), key=lambda call: call.ended or 0.0):
+        if call.what == "begin":
+            granted[call.mac] = call
+        elif call.what in ("config", "image"):
+            grant = granted.get(call.mac)
+            if grant is None or grant.body[call.what]["sha256"] != call.body["sha256"]:
+                found.append(Violation("served other bytes than granted", call.what, (grant, call)))
+    return found
+
+
+def duplicate_addresses(history: History) -> list[Violation]:
+    """No address was ever acknowledged to two machines."""
+    owners: dict[str, dict[str, Call]] = defaultdict(dict)
+    for call in history.calls:
+        if call.what == "lease" and call.is_done:
+            owners[call.body["address"]].setdefault(call.mac, call)
+    return [
+        Violation("duplicate address", address, tuple(calls.values()))
+        for address, calls in owners.items()
+        if len(calls) > 1
+    ]
+
+
+CHECKERS: tuple[Checker, ...] = (
+    lost_events,
+    wrong_numbers,
+    illegal_transitions,
+    too_many_passes,
+    broken_nonces,
+    wrong_digests,
+    duplicate_addresses,
+)
+
+
+def _all_events(history: History) -> list[dict[str, Any]]:
+    return [*history.values("event"), *history.final["events"]]
+
+
+def _by_seq(events: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {event["seq"]: event for event in events}
