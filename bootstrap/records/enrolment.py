@@ -18,20 +18,16 @@ def enrol(cluster: Cluster, ledger: Ledger, new_id: Callable[[], str]) -> None:
     configuration says now. Records of machines that it lists no more stay as they are.
 
     Raises:
-        StateError: the store could not write; those done before stay done.
+        StateError: the store could not write; nothing was.
     """
-    for machine in cluster.machines:
+    machines = {machine.mac: machine for machine in cluster.machines}
+
+    def decide(mac: str, record: MachineRecord | None, now: datetime) -> Change:
+        machine = machines[mac]
         arms_itself = cluster.pool(machine.pool).arm == "auto"
+        return _decide(record, now, machine, new_id() if arms_itself else None)
 
-        def decide(
-            record: MachineRecord | None,
-            now: datetime,
-            machine: Machine = machine,
-            arm_id: str | None = new_id() if arms_itself else None,
-        ) -> Change:
-            return _decide(record, now, machine, arm_id)
-
-        ledger.change(machine.mac, decide)
+    ledger.change_all(machines, decide)
 
 
 def _decide(record: MachineRecord | None, now: datetime, machine: Machine, arm_id: str | None) -> Change:

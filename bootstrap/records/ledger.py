@@ -1,13 +1,12 @@
 """Writes a change and its event in one commit, and keeps the newest events of each machine."""
 
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
-from bootstrap.errors import Conflict
+from bootstrap.records.batch import Batch, Batches
 from bootstrap.records.model import Event, MachineRecord
 from bootstrap.state import Delete, Entry, Put, Store, Write
 
@@ -17,7 +16,6 @@ SLACK_EVENTS = 56
 FEW_EVENTS = 1000  # up to here single reads are quicker than a scan of all
 UNKNOWN = "unknown"  # the one log that all machines outside the configuration share
 THIS_EVENT = -1  # as `settled` of a new record: the number that its event is about to get
-MOST_TRIES = 16  # a commit that lost so many races in a row meets something other than a race
 
 _SEQUENCE = "meta/last-event"
 
@@ -59,14 +57,14 @@ class Written:
 class Ledger:
     """The machines and the audit log in one store.
 
-    Writers of this process take turns at a lock, so that each decision is made once; the `after` conditions
-    hold against other processes on the same store, and a lost race is decided again from what then stands.
+    Changes of this process are decided one after another, in batches that are one commit each; a batch that
+    another process on the same store has overtaken is decided again from what then stands.
     """
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self.store = store
         self._clock = clock
-        self._turn = threading.Lock()
+        self._batches = Batches(store)
 
     def machine(self, mac: str) -> MachineRecord | None:
         """Return what is known of the machine, or None."""
@@ -84,31 +82,31 @@ class Ledger:
         Raises:
             StateError: the store could not write; nothing was.
         """
-        with self._turn:
-            for _ in range(MOST_TRIES):
-                try:
-                    return self._change_once(mac, decide)
-                except Conflict:
-                    continue
-        raise Conflict(f"machine/{mac}: lost {MOST_TRIES} races in a row")
+        return self._batches.run(lambda batch: self._change(batch, mac, decide))
+
+    def change_all(
+        self, macs: Iterable[str], decide: Callable[[str, MachineRecord | None, datetime], Change]
+    ) -> None:
+        """Ask `decide` of each machine, and write it all in one commit."""
+
+        def act(batch: Batch) -> None:
+            for mac in macs:
+                self._change(batch, mac, partial(decide, mac))
+
+        self._batches.run(act)
 
     def note(self, *notes: Note) -> int:
         """Write events that change no machine, in one commit; return the number of the last one."""
-        with self._turn:
-            for _ in range(MOST_TRIES):
-                try:
-                    writes, last = self._numbered(notes, self._clock())
-                    self.store.commit(writes)
-                except Conflict:
-                    continue
-                return last
-        raise Conflict(f"{_SEQUENCE}: lost {MOST_TRIES} races in a row")
+        return self._batches.run(lambda batch: self._append(batch, notes, self._clock()))
 
-    def write(self, writes: Sequence[Write], note: Note) -> None:
-        """Commit `writes` together with their event."""
-        with self._turn:
-            events, _ = self._numbered([note], self._clock())
-            self.store.commit([*writes, *events])
+    def write(self, writes: Sequence[Write], note: Note | None) -> None:
+        """Commit `writes` together with their event, if it is one."""
+
+        def act(batch: Batch) -> None:
+            batch.write(writes)
+            self._append(batch, (note,) if note else (), self._clock())
+
+        self._batches.run(act)
 
     def last_event(self) -> int:
         """Return the number of the newest event; 0 if there was none yet."""
@@ -134,43 +132,37 @@ class Ledger:
         entries = (self.store.get(_event_key(seq)) for seq in numbers if seq > after)
         return [Event.from_bytes(entry.value) for entry in entries if entry]
 
-    def _change_once(
-        self, mac: str, decide: Callable[[MachineRecord | None, datetime], Change]
+    def _change(
+        self, batch: Batch, mac: str, decide: Callable[[MachineRecord | None, datetime], Change]
     ) -> Written | None:
-        now = self._clock()
-        entry = self.store.get(f"machine/{mac}")
+        now, key = self._clock(), f"machine/{mac}"
+        entry = batch.get(key)
         before = MachineRecord.from_bytes(entry.value) if entry else None
         change = decide(before, now)
-        events, seq = self._numbered([change.note] if change.note else [], now)
-        writes = [*change.writes, *events]
+        batch.write(change.writes)
+        seq = self._append(batch, (change.note,) if change.note else (), now)
         after = change.record or before
         if after is not None and after != before:
             if after.settled == THIS_EVENT:
                 after = after.but(settled=seq)
-            revision = entry.revision if entry else 0
-            writes.append(Put(key=f"machine/{mac}", value=after.to_bytes(), after=revision))
-        if writes:
-            self.store.commit(writes)
+            batch.write((Put(key=key, value=after.to_bytes()),))
         return Written(record=after, seq=seq) if after else None
 
-    def _numbered(self, notes: Sequence[Note], now: datetime) -> tuple[list[Write], int]:
-        """Return the writes that append `notes` to the log, and the number of the last one (0 for none)."""
+    def _append(self, batch: Batch, notes: Sequence[Note], now: datetime) -> int:
+        """Append `notes` to the log; return the number of the last one (0 for none)."""
         if not notes:
-            return [], 0
-        entry = self.store.get(_SEQUENCE)
+            return 0
+        entry = batch.get(_SEQUENCE)
         first = int(entry.value) + 1 if entry else 1
-        seq = first + len(notes) - 1
-        writes: list[Write] = []
-        for number, note in enumerate(notes, start=first):
-            writes += self._appended(note, number, now)
-        for log, count in Counter(note.log for note in notes).items():
-            writes += self._bounded(log, count)
-        revision = entry.revision if entry else 0
-        writes.append(Put(key=_SEQUENCE, value=str(seq).encode(), after=revision))
-        return writes, seq
+        for seq, note in enumerate(notes, start=first):
+            batch.write(self._appended(note, seq, now))
+            batch.write(self._bounded(batch, note.log))
+        last = first + len(notes) - 1
+        batch.write((Put(key=_SEQUENCE, value=str(last).encode()),))
+        return last
 
     @staticmethod
-    def _appended(note: Note, seq: int, now: datetime) -> list[Write]:
+    def _appended(note: Note, seq: int, now: datetime) -> tuple[Write, ...]:
         event = Event(
             seq=seq,
             time=now,
@@ -181,22 +173,23 @@ class Ledger:
             reason=note.reason,
             detail=note.detail,
         )
-        return [
+        return (
             Put(key=_event_key(seq), value=event.to_bytes()),
             Put(key=f"machine-event/{note.log}/{seq:012d}", value=b""),
-        ]
+        )
 
-    def _bounded(self, log: str, added: int) -> list[Write]:
+    @staticmethod
+    def _bounded(batch: Batch, log: str) -> list[Write]:
         """Return the writes that count what a log holds, and cut it to KEPT_EVENTS when it grew too long."""
         counter = f"meta/log-length/{log}"
-        entry = self.store.get(counter)
-        length = (int(entry.value) if entry else 0) + added
+        entry = batch.get(counter)
+        length = (int(entry.value) if entry else 0) + 1
         if length < KEPT_EVENTS + SLACK_EVENTS:
             return [Put(key=counter, value=str(length).encode())]
-        keys = [entry.key for entry in self.store.scan(f"machine-event/{log}/")]
-        old = keys[: max(0, len(keys) + added - KEPT_EVENTS)]
+        keys = batch.keys(f"machine-event/{log}/")
+        old = keys[: max(0, len(keys) - KEPT_EVENTS)]
         numbers = (_event_key(_seq_from(key)) for key in old)
-        kept = len(keys) + added - len(old)
+        kept = len(keys) - len(old)
         return [*map(_delete, old), *map(_delete, numbers), Put(key=counter, value=str(kept).encode())]
 
 

@@ -1,0 +1,181 @@
+"""Group commit: few commits for many callers, each answered for its own act, and none before it is durable."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bootstrap.errors import Conflict, StateError
+from bootstrap.records.batch import MOST_TRIES, Batch, Batches
+from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.state.memory import MemoryStore
+
+CALLERS = 64
+
+
+class SlowStore:
+    """A memory store whose commits take their time, as a disk's do, and fail when told to."""
+
+    def __init__(self) -> None:
+        self.inner: Store = MemoryStore()
+        self.commits: list[int] = []
+        self.error: Exception | None = None
+        self.before: Callable[[], None] = lambda: None
+
+    def get(self, key: str) -> Entry | None:
+        return self.inner.get(key)
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        return self.inner.scan(prefix)
+
+    def commit(self, writes: Sequence[Write]) -> int:
+        self.before()
+        time.sleep(0.005)
+        if self.error:
+            raise self.error
+        revision = self.inner.commit(writes)
+        self.commits.append(len(writes))
+        return revision
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.fixture(name="store")
+def fixture_store() -> SlowStore:
+    return SlowStore()
+
+
+def count(batch: Batch) -> int:
+    """Add one to the counter, as the ledger does for the number of an event."""
+    entry = batch.get("count")
+    number = int(entry.value) + 1 if entry else 1
+    batch.write([Put(key="count", value=str(number).encode()), Put(key=f"event/{number}", value=b"")])
+    return number
+
+
+def at_once(batches: Batches, acts: Sequence[Callable[[Batch], int]]) -> list[int | Exception]:
+    """Run each act in a thread of its own, all at the same time; return results and errors in their order."""
+    barrier = threading.Barrier(len(acts))
+
+    def run(act: Callable[[Batch], int]) -> int | Exception:
+        barrier.wait()
+        try:
+            return batches.run(act)
+        except Exception as error:  # noqa: BLE001  # the test looks at it
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return list(pool.map(run, acts))
+
+
+def test_many_callers_share_few_commits_and_no_number_is_given_twice(store: SlowStore) -> None:
+    batches = Batches(store)
+
+    found = at_once(batches, [count] * CALLERS)
+
+    assert list(range(1, CALLERS + 1)) == sorted(number for number in found if isinstance(number, int))
+    assert len(store.commits) <= CALLERS // 4
+    assert CALLERS == len(list(store.scan("event/")))
+
+
+def test_nobody_is_answered_before_the_commit_is_done(store: SlowStore) -> None:
+    seen: list[bool] = []
+
+    def run() -> None:
+        number = batches.run(count)
+        seen.append(store.get(f"event/{number}") is not None)
+
+    batches = Batches(store)
+    threads = [threading.Thread(target=run) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [True] * CALLERS == seen
+
+
+def test_an_act_that_fails_takes_back_its_own_writes_only(store: SlowStore) -> None:
+    def spoil(batch: Batch) -> int:
+        count(batch)
+        raise ValueError("mine")
+
+    found = at_once(Batches(store), [count, spoil] * 16)
+
+    assert 16 == sum(isinstance(one, ValueError) for one in found)
+    assert list(range(1, 17)) == sorted(one for one in found if isinstance(one, int))
+    assert 16 == len(list(store.scan("event/")))
+
+
+def test_a_store_that_cannot_write_is_everybodys_error_and_the_next_is_served(store: SlowStore) -> None:
+    batches = Batches(store)
+    store.error = StateError("state.db: cannot write: disk full")
+
+    found = at_once(batches, [count] * 16)
+
+    assert 16 == sum(isinstance(one, StateError) for one in found)
+    assert 16 == len({id(one) for one in found}), "each thread raises an error of its own"
+    store.error = None
+    assert 1 == batches.run(count)
+
+
+def test_what_another_process_wrote_first_is_decided_again(store: SlowStore) -> None:
+    def overtake() -> None:
+        store.before = lambda: None
+        store.inner.commit([Put(key="count", value=b"41")])
+
+    store.before = overtake
+
+    assert 42 == Batches(store).run(count)
+    assert b"42" == (store.get("count") or pytest.fail("gone")).value
+
+
+def test_races_lost_for_ever_end_in_a_conflict(store: SlowStore) -> None:
+    tries: list[int] = []
+
+    def overtake() -> None:
+        tries.append(1)
+        store.inner.commit([Put(key="count", value=str(len(tries)).encode())])
+
+    store.before = overtake
+
+    with pytest.raises(Conflict, match="races"):
+        Batches(store).run(count)
+    assert MOST_TRIES == len(tries)
+
+
+def test_what_came_to_be_or_went_since_it_was_read_is_a_conflict(store: SlowStore) -> None:
+    """An entry that was absent when it was read must still be absent, and the other way round."""
+    for before, meanwhile in (
+        ([], [Put(key="a", value=b"2")]),
+        ([Put(key="a", value=b"1")], [Delete(key="a")]),
+    ):
+        store.inner = MemoryStore()
+        store.inner.commit(before)
+        batch = Batch(store)
+        batch.get("a")
+        batch.write([Put(key="a", value=b"3")])
+        batch.keep()
+        store.inner.commit(meanwhile)
+        with pytest.raises(Conflict):
+            batch.commit()
+
+
+def test_a_batch_sees_its_own_writes(store: SlowStore) -> None:
+    store.inner.commit([Put(key="a/1", value=b"old"), Put(key="a/2", value=b"old")])
+    batch = Batch(store)
+
+    batch.write([Put(key="a/1", value=b"new"), Delete(key="a/2"), Put(key="a/3", value=b"new")])
+
+    assert ["a/1", "a/3"] == batch.keys("a/")
+    assert b"new" == (batch.get("a/1") or pytest.fail("gone")).value
+    assert None is batch.get("a/2")
+    batch.drop()
+    assert ["a/1", "a/2"] == batch.keys("a/")
+
+
+def test_nothing_written_is_no_commit(store: SlowStore) -> None:
+    assert 7 == Batches(store).run(lambda _: 7)
+    assert [] == store.commits
