@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from bootstrap import failpoints
 from bootstrap.errors import ImageError
 
 BLOCK = 1 << 20
@@ -167,7 +168,9 @@ def _finish(target: BinaryIO, path: Path, final: Path) -> None:
     target.flush()
     path.chmod(0o444)
     os.fsync(target.fileno())
+    failpoints.reached("artifact.rename.before")
     path.rename(final)
+    failpoints.reached("artifact.rename.after")
     folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

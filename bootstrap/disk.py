@@ -7,6 +7,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from bootstrap import failpoints
 from bootstrap.errors import UsageError
 from bootstrap.render.bundle import Bundle, File
 
@@ -28,7 +29,9 @@ def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _write_new(new, content, mode)
+        failpoints.reached("disk.file.before")
         new.replace(path)
+        failpoints.reached("disk.file.after")
     except BaseException:
         new.unlink(missing_ok=True)
         raise
@@ -52,7 +55,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         _write_tree(new, bundle)
+        failpoints.reached("disk.bundle.before")
         _swap(new, folder)
+        failpoints.reached("disk.bundle.after")
         _sync_folder(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 
+from bootstrap import failpoints
 from pxe.events import Event, clean
 
 log = logging.getLogger("pxe")
@@ -125,7 +126,9 @@ class Reporter:
         """Return why web has not taken `events`, or an empty text; one that it refuses costs itself alone."""
         try:
             body = [event.as_json() for event in events]
+            failpoints.reached("pxe.report.before")
             answer = self._session.post(self._url, json=body, timeout=timeouts, allow_redirects=False)
+            failpoints.reached("pxe.report.after")
         except OSError as error:  # all of requests' own errors are, and so is a missing certificate file
             return _cause(error)
         if answer.status_code in _USELESS_AGAIN:

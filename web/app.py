@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from flask import Flask
+from flask import Flask, Response
 
+from bootstrap import failpoints
 from bootstrap.errors import ServeError
 from bootstrap.state import Store
 from web import boot, health, ignition, machine, metrics, operator, pxe_events
@@ -62,9 +63,15 @@ def create_app(site: Site) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     install_error_handlers(app)
+    app.after_request(_about_to_answer)
     routes = Routes(app)
     metrics.add(app, routes, site)
     for room in (boot, ignition, machine, pxe_events, operator, health):
         room.add(routes, site)
     routes.refuse_undeclared()
     return app
+
+
+def _about_to_answer(response: Response) -> Response:
+    failpoints.reached("web.answer.before")
+    return response

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Store, Write
 
@@ -68,6 +69,7 @@ class Batch:
             StateError: the store could not write; nothing was written.
         """
         if self._writes:
+            failpoints.reached("ledger.batch.before")
             self._store.commit([*self._guarded()])
 
     def _guarded(self) -> Iterator[Write]:
