@@ -33,6 +33,12 @@ _WRITE = """INSERT INTO entries VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"""
 
 
+_MAKE = "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_CHANGE = "UPDATE entries SET value = ?, revision = ? WHERE key = ? AND revision = ?"
+
+_REMOVE = "DELETE FROM entries WHERE key = ? AND revision = ?"
+
+
 class SqliteStore:
     """Keeps entries in the file at `path`, made with mode 0600 if it is not there.
 
@@ -160,22 +166,33 @@ def _apply(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
     connection.execute("UPDATE counter SET revision = revision + 1")
     revision: int = connection.execute("SELECT revision FROM counter").fetchone()[0]
     for write in writes:
-        _must_hold(connection, write)
-        match write:
-            case Put():
-                connection.execute(_WRITE, (write.key, write.value, revision))
-            case Delete():
-                connection.execute("DELETE FROM entries WHERE key = ?", (write.key,))
+        if write.after is not None:
+            _write_after(connection, write, write.after, revision)
+        elif isinstance(write, Put):
+            connection.execute(_WRITE, (write.key, write.value, revision))
+        else:
+            connection.execute("DELETE FROM entries WHERE key = ?", (write.key,))
     return revision
 
 
-def _must_hold(connection: sqlite3.Connection, write: Write) -> None:
-    if write.after is None:
-        return
+def _write_after(connection: sqlite3.Connection, write: Write, after: int, revision: int) -> None:
+    """Write only if the entry is at `after`: the condition and the write are one statement."""
+    match write:
+        case Put() if after == 0:
+            changed = connection.execute(_MAKE, (write.key, write.value, revision))
+        case Put():
+            changed = connection.execute(_CHANGE, (write.value, revision, write.key, after))
+        case Delete():
+            changed = connection.execute(_REMOVE, (write.key, after))
+    if changed.rowcount == 0:
+        _refuse_unless_absent(connection, write, after)
+
+
+def _refuse_unless_absent(connection: sqlite3.Connection, write: Write, after: int) -> None:
+    """Raise Conflict, but for the one case where nothing was to be done: an absent entry is to be absent."""
     row = connection.execute("SELECT revision FROM entries WHERE key = ?", (write.key,)).fetchone()
-    at = row[0] if row else 0
-    if at != write.after:
-        raise Conflict(f"{write.key} is at revision {at}, not {write.after}")
+    if row or after:
+        raise Conflict(f"{write.key} is at revision {row[0] if row else 0}, not {after}")
 
 
 def _entry_from(row: tuple[str, bytes, int]) -> Entry:
