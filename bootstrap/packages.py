@@ -13,7 +13,7 @@ from pathlib import Path
 from bootstrap.errors import PreflightError
 from bootstrap.progress import Progress
 
-SERVE = ("dnsmasq-base", "grub-common", "grub-efi-amd64-bin", "ipxe", "nginx")
+SERVE = ("dnsmasq-base", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin", "ipxe", "nginx")
 LAB = ("iproute2", "ipxe-qemu", "openssh-client", "ovmf", "qemu-system-x86", "seabios")
 
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no

@@ -71,8 +71,8 @@ def install_script(
 def local_script(firmware: FirmwareKind, reason: str, base: str) -> str:
     """Return the script that sends an installed machine to its own disk.
 
-    BIOS: drive 0x80 is started, since `exit` leaves some BIOSes hanging. UEFI: localboot.efi starts the disk's
-    boot loader (see bootstrap/localboot.py). Where that fails, the firmware goes on with its boot order.
+    localboot.pxe or localboot.efi finds its disk (see bootstrap/localboot.py). Where that does not load, a BIOS
+    machine starts drive 0x80, since `exit` leaves some BIOSes hanging; then the firmware goes on with its boot order.
     """
     name = {"bios": "ipxe/local-bios.ipxe.j2", "uefi": "ipxe/local-uefi.ipxe.j2"}[firmware]
     return render(name, reason=on_console(reason), seconds=_READING_SECONDS, base=argument(base))

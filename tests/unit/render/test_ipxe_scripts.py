@@ -133,9 +133,16 @@ def test_a_pause_is_between_a_second_and_an_hour(seconds: int) -> None:
         ipxe.wait_script("because", seconds, BASE)
 
 
-def test_an_installed_machine_is_sent_to_its_disk_by_its_firmware() -> None:
-    assert "sanboot --no-describe --drive 0x80 || goto failed" in ipxe.local_script("bios", "installed", BASE)
-    assert "sanboot" not in ipxe.local_script("uefi", "installed", BASE)
+def test_an_installed_machine_is_sent_to_its_disk_by_a_search_and_else_to_the_first() -> None:
+    bios = commands(ipxe.local_script("bios", "installed", BASE))
+    uefi = commands(ipxe.local_script("uefi", "installed", BASE))
+
+    assert bios[1:3] == [
+        f"chain --autofree {BASE}/localboot.pxe || goto first",
+        "sanboot --no-describe --drive 0x80 || goto failed",
+    ]
+    assert f"chain --autofree {BASE}/localboot.efi || goto failed" in uefi
+    assert "sanboot" not in "\n".join(uefi)
 
 
 def test_an_unknown_machine_is_told_how_to_become_known() -> None:
