@@ -1,8 +1,10 @@
 """What goes back: JSON with a reason for every refusal, and nothing of our insides."""
 
+import json
 import logging
+from dataclasses import dataclass
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
@@ -31,20 +33,66 @@ class Refusal(Exception):  # noqa: N818  # reads as a sentence where it is raise
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer before any framework: status, body, headers."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
+JSON = ("Content-Type", "application/json")
+TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+def json_answer(value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """Return `value` as JSON."""
+    return Answer(status, json.dumps(value, separators=(",", ":")).encode() + b"\n", (JSON, *headers))
+
+
+def text_answer(content: str) -> Answer:
+    """Return `content` as plain text that no cache keeps."""
+    return Answer(200, content.encode(), TEXT)
+
+
+def refusal(status: int, reason: str) -> Answer:
+    """Return a refusal as JSON; on 429 and 503 with the time to wait."""
+    wait = (("Retry-After", str(RETRY_SECONDS)),) if status in (429, 503) else ()
+    return json_answer({"reason": reason}, status, wait)
+
+
+def answer_to(error: Exception) -> Answer:
+    """Return the answer to a request that ended in `error`; what nobody expected is logged and answered 500."""
+    match error:
+        case Refusal():
+            return refusal(error.status, error.reason)
+        case Refused() | IllegalTransition():
+            return refusal(409, str(error))
+        case StateError():
+            log.error("the store failed: %s", error)
+            return refusal(503, "the appliance's store is in trouble; ask again")
+        case HTTPException():
+            code = error.code or 500
+            status = 404 if code in (301, 302, 307, 308, 405) else code
+            return refusal(status, TEXTS.get(status, "the request cannot be answered"))
+    log.error("our failure", exc_info=error)
+    return refusal(500, "the appliance failed; its log says why")
+
+
+def response_of(answer: Answer) -> Response:
+    """Return `answer` as Flask's own."""
+    return Response(answer.body, answer.status, list(answer.headers))
+
+
 def refused(status: int, reason: str) -> Response:
     """Return a refusal as JSON; on 429 and 503 with the time to wait."""
-    response = jsonify(reason=reason)
-    response.status_code = status
-    if status in (429, 503):
-        response.headers["Retry-After"] = str(RETRY_SECONDS)
-    return response
+    return response_of(refusal(status, reason))
 
 
 def text(content: str) -> Response:
     """Return `content` as plain text that no cache keeps."""
-    response = Response(content, mimetype="text/plain")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return response_of(text_answer(content))
 
 
 def json_of(record: BaseModel) -> dict[str, object]:
@@ -53,26 +101,5 @@ def json_of(record: BaseModel) -> dict[str, object]:
 
 
 def install_error_handlers(app: Flask) -> None:
-    """Answer every error as JSON with a reason; what nobody expected is logged and answered 500."""
-    app.register_error_handler(Refusal, lambda error: refused(error.status, error.reason))
-    app.register_error_handler(Refused, lambda error: refused(409, str(error)))
-    app.register_error_handler(IllegalTransition, lambda error: refused(409, str(error)))
-    app.register_error_handler(StateError, _store_failed)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _our_failure)
-
-
-def _http_error(error: HTTPException) -> Response:
-    code = error.code or 500
-    status = 404 if code in (301, 302, 307, 308, 405) else code
-    return refused(status, TEXTS.get(status, "the request cannot be answered"))
-
-
-def _store_failed(error: StateError) -> Response:
-    log.error("the store failed: %s", error)
-    return refused(503, "the appliance's store is in trouble; ask again")
-
-
-def _our_failure(error: Exception) -> Response:
-    log.error("our failure", exc_info=error)
-    return refused(500, "the appliance failed; its log says why")
+    """Answer every error as JSON with a reason."""
+    app.register_error_handler(Exception, lambda error: response_of(answer_to(error)))

@@ -12,6 +12,7 @@ from bootstrap.state import Store
 from web import boot, health, ignition, machine, metrics, operator, pxe_events
 from web.answers import install_error_handlers
 from web.bodies import SMALL_BODY
+from web.hot import Front
 from web.images import Images
 from web.listeners import Routes
 from web.site import Rendered, Site
@@ -65,10 +66,12 @@ def create_app(site: Site) -> Flask:
     install_error_handlers(app)
     app.after_request(_about_to_answer)
     routes = Routes(app)
-    metrics.add(app, routes, site)
-    for room in (boot, ignition, machine, pxe_events, operator, health):
+    measure = metrics.add(app, routes, site)
+    hot = [room.add(routes, site) for room in (boot, ignition, machine)]
+    for room in (pxe_events, operator, health):
         room.add(routes, site)
     routes.refuse_undeclared()
+    app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app
     return app
 
 

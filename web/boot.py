@@ -1,6 +1,8 @@
 """GET /boot.ipxe and GET /ipxe: what a machine that boots from the network does next."""
 
 import logging
+from collections.abc import Callable
+from datetime import datetime
 
 from flask import Response, request
 
@@ -14,7 +16,8 @@ from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
-from web.answers import text
+from web.answers import text, text_answer
+from web.hot import Hot
 from web.identity import Asker, asker_from
 from web.images import url_of
 from web.listeners import Access, Routes
@@ -23,8 +26,8 @@ from web.site import Site
 log = logging.getLogger(__name__)
 
 
-def add(routes: Routes, site: Site) -> None:
-    """Add the two routes."""
+def add(routes: Routes, site: Site) -> Hot:
+    """Add the two routes; return the one that a whole rack asks at once."""
 
     @routes.get("/boot.ipxe", Access.PUBLIC)
     def introduce() -> Response:
@@ -32,14 +35,48 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.get("/ipxe", Access.PUBLIC)
     def boot() -> Response:
-        asker, cluster = asker_from(request.args), site.cluster  # identify
-        machine = cluster.machine_by_mac(asker.mac)  # match
-        image = site.images(cluster.pool(machine.pool)) if machine else None
-        record = site.ledger.machine(asker.mac)
-        boot = decide(machine, record, image=image.key if image else None)  # decide
-        script = script_of(boot, cluster, machine, image, asker)  # render
-        note(site, asker, record, boot)  # record
-        return text(script)
+        return text(script(site, asker_from(request.args)))
+
+    return Hot(
+        "/ipxe", "GET", Access.PUBLIC, lambda asked: text_answer(script(site, asker_from(asked.query)))
+    )
+
+
+def script(site: Site, asker: Asker) -> str:
+    """Return what `asker` does next, and record that it asked.
+
+    A store that cannot write is logged and never keeps a machine from booting.
+
+    Raises:
+        StateError: the store cannot be read.
+    """
+    cluster = site.cluster  # identify, match
+    machine = cluster.machine_by_mac(asker.mac)
+    image = site.images(cluster.pool(machine.pool)) if machine else None
+
+    def decided(record: MachineRecord | None) -> Boot:
+        return decide(machine, record, image=image.key if image else None)
+
+    boot = recorded(site, asker, decided)  # decide, record
+    return script_of(boot, cluster, machine, image, asker)  # render
+
+
+def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None], Boot]) -> Boot:
+    """Return the decision from what is known of the machine, which then includes that it asked."""
+    found: list[Boot] = []
+
+    def act(record: MachineRecord | None, _: datetime) -> Change:
+        found.append(decided(record))
+        return _asked(record, asker, found[-1])
+
+    try:
+        if site.ledger.change(asker.mac, act) is None and site.unknown_buckets.take("stranger"):
+            site.strangers.saw(asker.mac, asker.said)
+    except StateError as error:
+        log.warning("%s: the boot is answered but not recorded: %s", asker.mac, error)
+        # What was decided may rest on a change that was not written either.
+        return decided(site.ledger.machine(asker.mac))
+    return found[-1]
 
 
 def script_of(
@@ -74,17 +111,6 @@ def _install(boot: Install, cluster: Cluster, machine: Machine, image: Manifest)
         base=cluster.base_url,
         reason=boot.reason,
     )
-
-
-def note(site: Site, asker: Asker, record: MachineRecord | None, boot: Boot) -> None:
-    """Record what was asked and answered; a failure is logged and never keeps a machine from booting."""
-    try:
-        if record is not None:
-            site.ledger.change(asker.mac, lambda current, _: _asked(current, asker, boot))
-        elif site.unknown_buckets.take("stranger"):
-            site.strangers.saw(asker.mac, asker.said)
-    except StateError as error:
-        log.warning("%s: the boot was answered but not recorded: %s", asker.mac, error)
 
 
 def _asked(record: MachineRecord | None, asker: Asker, boot: Boot) -> Change:

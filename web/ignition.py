@@ -1,38 +1,66 @@
 """GET /v1/ignition/<mac>: stage A, rendered ahead; who may not install gets the answer of a stranger."""
 
+import logging
+from typing import Any
+
 from flask import Response, request
 from werkzeug.exceptions import NotFound
+from werkzeug.http import is_resource_modified
 
+from bootstrap.errors import StateError
+from bootstrap.records import transitions
 from bootstrap.records.documents import LIVE, Document
 from bootstrap.states import State
+from web.answers import Answer, response_of
+from web.hot import Hot
 from web.identity import mac_of
 from web.listeners import Access, Routes
 from web.site import Site
 
+log = logging.getLogger(__name__)
+
 MEDIA_TYPE = "application/vnd.coreos.ignition+json"
 
 
-def add(routes: Routes, site: Site) -> None:
-    """Add the route."""
+def add(routes: Routes, site: Site) -> Hot:
+    """Add the route, and return it: a whole rack asks it at once."""
 
     @routes.get("/v1/ignition/<mac>", Access.PUBLIC)
     def ignition(mac: str) -> Response:
-        return answer(_live_document(site, mac_of(mac)))
+        return response_of(answer(live_document(site, mac_of(mac)), request.environ))
+
+    return Hot(
+        "/v1/ignition/<mac>",
+        "GET",
+        Access.PUBLIC,
+        lambda asked: answer(live_document(site, mac_of(asked.rest)), asked.environ),
+    )
 
 
-def _live_document(site: Site, mac: str) -> Document:
+def live_document(site: Site, mac: str) -> Document:
+    """Return the stage A document of a machine that may install, and record that it was fetched.
+
+    A store that cannot write is logged and never keeps a machine from booting.
+
+    Raises:
+        NotFound: there is none for it.
+        StateError: the store cannot be read.
+    """
     record = site.ledger.machine(mac)
     may_install = record is not None and record.state in (State.ARMED, State.INSTALLING)
     document = site.documents.get(mac, LIVE) if may_install and site.cluster.machine_by_mac(mac) else None
-    if document is None:
+    if document is None or record is None:
         raise NotFound
+    try:
+        site.ledger.note(transitions.fetched(record, LIVE))
+    except StateError as error:
+        log.warning("%s: its document is sent but that is not recorded: %s", mac, error)
     return document
 
 
-def answer(document: Document) -> Response:
-    """Return a document with its ETag, or 304 if the asker has it."""
-    response = Response(document.content, content_type=MEDIA_TYPE)
-    response.set_etag(document.etag)
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
+def answer(document: Document, environ: dict[str, Any]) -> Answer:
+    """Return a document with its ETag, or 304 if the asker has it (RFC 9110, section 13.1.2)."""
+    headers = (("ETag", f'"{document.etag}"'), ("Cache-Control", "no-cache"))
+    if not is_resource_modified(environ, etag=document.etag):
+        return Answer(304, b"", headers)
+    return Answer(200, document.content, (("Content-Type", MEDIA_TYPE), *headers))

@@ -16,8 +16,9 @@ from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
 from bootstrap.state import Put, Write
 from bootstrap.states import IllegalTransition, State
-from web.answers import Refusal
-from web.bodies import FACTS_BODY, SMALL_BODY, Begin, Facts, Report, said, typed
+from web.answers import Answer, Refusal, json_answer, response_of
+from web.bodies import FACTS_BODY, SMALL_BODY, Begin, Facts, Report, json_from, said, typed
+from web.hot import Asked, Hot
 from web.identity import mac_of
 from web.ignition import answer
 from web.images import url_of
@@ -27,8 +28,8 @@ from web.site import Site
 BRING_FACTS = ("facts", "failed")  # the inventory comes with these
 
 
-def add(routes: Routes, site: Site) -> None:
-    """Add the three routes."""
+def add(routes: Routes, site: Site) -> Hot:
+    """Add the three routes; return the one of which there are most."""
 
     @routes.post("/v1/machine/begin", Access.MACHINE)
     def begin() -> Response:
@@ -40,13 +41,24 @@ def add(routes: Routes, site: Site) -> None:
         report, body = said(Report, limit=FACTS_BODY)
         if report.kind not in BRING_FACTS and (request.content_length or 0) > SMALL_BODY:
             raise RequestEntityTooLarge
-        return jsonify(seq=tell(site, report, body))
+        return response_of(took(site, report, body))
 
     @routes.get("/v1/machine/config", Access.MACHINE)
     def config() -> Response:
         mac, arm = mac_of(request.args.get("mac", "")), request.args.get("arm", "")
         site.listed(mac)
-        return answer(_config(site, current(site.ledger.machine(mac), arm)))
+        return response_of(answer(_config(site, current(site.ledger.machine(mac), arm)), request.environ))
+
+    def take(asked: Asked) -> Answer:
+        body = json_from(asked.body)
+        return took(site, typed(Report, body), body)
+
+    return Hot("/v1/machine/events", "POST", Access.MACHINE, take)
+
+
+def took(site: Site, report: Report, body: Any) -> Answer:
+    """Take a report in and return the number of its event, once it is durable."""
+    return json_answer({"seq": tell(site, report, body)})
 
 
 def grant(site: Site, asked: Begin) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from web import nginx
 from web.app import create_app, create_site
 from web.bundle import read_rendered
 from web.images import CachedImages
+from web.quiet import OneAMinute
 from web.watch import Watcher
 
 SOCKET = Path("run/web.sock")
@@ -94,6 +95,8 @@ def set_up_logging() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s web %(levelname)s %(message)s"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OneAMinute())
 
 
 def _arguments() -> argparse.Namespace:

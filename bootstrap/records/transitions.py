@@ -167,6 +167,11 @@ def found(record: MachineRecord, now: datetime, *, firmware: str | None, detail:
     return Change(record=seen, note=note(seen, MACHINE, "facts", detail=detail))
 
 
+def fetched(record: MachineRecord, kind: str) -> Note:
+    """Note that the machine's document of this kind was sent: its live system has come up far enough to ask."""
+    return note(record, MACHINE, "fetched", detail=f"{kind} Ignition document")
+
+
 def progress(record: MachineRecord, now: datetime, *, stage: str, percent: int, message: str) -> Change:
     """Note how far the installer is: an event per stage, a write per step, nothing for a mere repetition."""
     is_new_stage = stage != record.stage
