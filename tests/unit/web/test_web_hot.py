@@ -41,7 +41,7 @@ REQUESTS = st.fixed_dictionaries(
 def without_front(rack: Rack) -> Rack:
     front: Any = rack.app.wsgi_app
     assert isinstance(front, Front)
-    rack.app.wsgi_app = front._behind  # type: ignore[method-assign]
+    rack.app.wsgi_app = front._behind  # type: ignore[method-assign,assignment]
     return rack
 
 
