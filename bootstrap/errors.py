@@ -26,6 +26,11 @@ class FirstlightError(Exception):
     exit_code = 1
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line, with an escape in place of what a terminal would obey or not show."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True, order=True, kw_only=True)
 class Problem:
     """One thing that is wrong with the configuration, and where.
@@ -41,9 +46,12 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        """Return one line in the form compilers use, so that editors can jump to it."""
+        """Return one line in the form compilers use, so that editors can jump to it.
+
+        A key may hold anything that YAML can escape; a terminal that shows it must not obey it.
+        """
         subject = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}:{self.column}: {subject}{self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {printable(subject + self.message)}"
 
 
 class ConfigError(FirstlightError):

@@ -124,14 +124,18 @@ def separate_networks(view: View) -> Iterator[Problem]:
         order = (one, other) if other == APPLIANCE else (other, one)
         wrong = order[0] if view.has(*order[0]) else order[1]
         right = other if wrong == one else one
-        advice = f"write a network of its own such as {_spare(list(networks.values()))}"
+        advice = _apart(list(networks.values()))
         clash = f"{networks[wrong]} overlaps {networks[right]} ({view.where(right)})"
         yield view.problem(wrong, f"{clash}; {advice}")
 
 
-def _spare(taken: list[IPv4Network]) -> IPv4Network:
-    candidates = (IPv4Network(f"10.{second}.0.0/16") for second in range(2, 256))
-    return next(spare for spare in candidates if not any(spare.overlaps(network) for network in taken))
+def _apart(taken: list[IPv4Network]) -> str:
+    """Return what to write so that networks lie apart; no private one is free if one of them is the whole net."""
+    tens, others = (f"10.{n}.0.0/16" for n in range(2, 256)), (f"172.{n}.0.0/16" for n in range(16, 32))
+    candidates = map(IPv4Network, chain(tens, others, ("192.168.0.0/16",)))
+    free = (spare for spare in candidates if not any(spare.overlaps(network) for network in taken))
+    spare = next(free, None)
+    return f"write a network of its own such as {spare}" if spare else "make the larger one smaller"
 
 
 def subnet_sizes(view: View) -> Iterator[Problem]:
