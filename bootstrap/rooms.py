@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from bootstrap.errors import RenderError, UnknownChoice
 T = TypeVar("T")
 
 
+@cache
 def names(room: ModuleType) -> tuple[str, ...]:
     """Return what can be chosen in `room`, sorted, as config values (kebab-case)."""
     found = pkgutil.iter_modules(room.__path__)

@@ -33,6 +33,7 @@ def _printable(value: object) -> object:
 def _environment() -> jinja2.Environment:
     """Return the environment: an undefined name is an error, and what is printed is plain."""
     return jinja2.Environment(
+        auto_reload=False,
         loader=jinja2.FileSystemLoader(_ROOT),
         undefined=jinja2.StrictUndefined,
         finalize=_printable,

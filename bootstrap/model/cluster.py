@@ -47,12 +47,12 @@ class Cluster(Model):
     lab: Lab | None = None
     """The virtual rack on this computer, if there is one."""
 
-    @property
+    @cached_property
     def base_url(self) -> str:
         """Return where machines fetch boot files: http, nothing secret."""
         return f"http://{self.appliance.address.ip}:{self.appliance.http_port}"
 
-    @property
+    @cached_property
     def secure_url(self) -> str:
         """Return where machines do everything after that: https with the provisioning certificate."""
         return f"https://{self.appliance.address.ip}:{self.appliance.https_port}"
