@@ -61,4 +61,4 @@ def test_what_is_remembered_is_bounded(told: Told) -> None:
         told.log("%s", StateError(str(number)))
 
     assert len(told.lines) == 10 * MOST_TROUBLES
-    assert len(told.filter._troubles) <= MOST_TROUBLES  # noqa: SLF001  # memory cannot be seen from outside
+    assert len(told.filter._troubles) <= MOST_TROUBLES  # memory cannot be seen from outside
