@@ -17,6 +17,7 @@ CHECKERS = (
     "procps",
     "python3-venv",
     "shellcheck",
+    "strace",
     "systemd",  # systemd-analyze
     "tcpdump",
 )
