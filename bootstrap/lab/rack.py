@@ -1,17 +1,18 @@
 """The rack as a whole: built, taken down, and each of its machines switched on and off."""
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab import accel, network, requirements, ssh
+from bootstrap.lab import accel, network, requirements, router, ssh
 from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms_from
 from bootstrap.lab.network import Network
 from bootstrap.lab.power import PowerState, Slot
 from bootstrap.model import Cluster
-from bootstrap.processes import end
+from bootstrap.processes import end, running_pid, start_detached
 from bootstrap.progress import Progress, silent
 
 PRIVATE = 0o700
@@ -63,6 +64,7 @@ class Rack:
                 slot.switch_off()
         progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
         network.build(self._network, [vm.tap for vm in self._vms.values()])
+        self._start_router()
         for vm in self._vms.values():
             progress(f"lab: disks of {vm.name}")
             self._furnish(vm, progress)
@@ -87,6 +89,7 @@ class Rack:
         if network.owner_of(self._network) in {None, self._network.alias}:
             self._end_processes()
             network.remove(self._network)
+            self._router_pid_file.unlink(missing_ok=True)
 
     def power_on(self, name: str) -> None:
         """Switch on a machine; one that is on stays as it is.
@@ -200,6 +203,19 @@ class Rack:
         partial = target.with_name(f"{target.name}.partial")
         shutil.copyfile(ovmf.variables, partial)
         partial.replace(target)
+
+    @property
+    def _router_pid_file(self) -> Path:
+        return self._lab / "router.pid"
+
+    def _start_router(self) -> None:
+        """Have somebody tell iPXE that there is no IPv6 router; one that runs already goes on."""
+        if running_pid(self._router_pid_file, str(self._lab)) is not None:
+            return
+        # The folder in its command line tells our process from others.
+        command = (sys.executable, "-I", str(router.__file__), self._network.bridge, str(self._lab))
+        pid = start_detached(self.in_namespace(command), self._lab / "router.log")
+        self._router_pid_file.write_text(f"{pid}\n")
 
     def _end_processes(self) -> None:
         for _ in range(SWEEPS):

@@ -1,0 +1,74 @@
+"""Says on the rack's network that there is no IPv6 router: iPXE waits 16 seconds for one at every boot.
+
+It answers a router solicitation with an advertisement of lifetime 0 and no prefix: "no default router, no address from
+me" (RFC 4861, section 4.2). Nobody gets an IPv6 address by it. It runs as a process of its own in the rack's namespace
+and ends with it.
+"""
+
+import signal
+import socket
+import struct
+import sys
+from ipaddress import IPv6Address
+
+ETHERTYPE_IPV6 = 0x86DD
+ICMPV6 = 58
+SOLICITATION = 133
+ADVERTISEMENT = 134
+ALL_NODES = IPv6Address("ff02::1").packed
+HOP_LIMIT = 255  # anything less has come through a router, and is to be dropped (RFC 4861, section 6.1)
+
+ETHERNET_BYTES = 14
+HEADERS_BYTES = ETHERNET_BYTES + 40
+LONGEST_FRAME = 2048
+
+
+def answer(frame: bytes, mac: bytes) -> bytes | None:
+    """Return the Ethernet frame that answers `frame`, from `mac` (6 bytes); None if it is no router solicitation."""
+    if len(frame) <= HEADERS_BYTES or frame[12:14] != ETHERTYPE_IPV6.to_bytes(2, "big"):
+        return None
+    next_header, hop_limit = frame[ETHERNET_BYTES + 6], frame[ETHERNET_BYTES + 7]
+    if (next_header, hop_limit, frame[HEADERS_BYTES]) != (ICMPV6, HOP_LIMIT, SOLICITATION):
+        return None
+    source = link_local(mac)
+    message = advertisement(source)
+    header = struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, HOP_LIMIT) + source + ALL_NODES
+    # To the asker's own card only: nobody else has asked.
+    return frame[6:12] + mac + ETHERTYPE_IPV6.to_bytes(2, "big") + header + message
+
+
+def advertisement(source: bytes) -> bytes:
+    """Return the ICMPv6 message: no flags, lifetime 0, nothing specified, no option."""
+    body = struct.pack("!BBHBBHII", ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0)
+    pseudo_header = source + ALL_NODES + struct.pack("!II", len(body), ICMPV6)
+    return body[:2] + struct.pack("!H", checksum(pseudo_header + body)) + body[4:]
+
+
+def checksum(content: bytes) -> int:
+    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
+    total: int = sum(struct.unpack(f"!{len(content) // 2}H", content))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def link_local(mac: bytes) -> bytes:
+    """Return the link-local address that follows from a MAC address (RFC 4291, appendix A), packed."""
+    return bytes.fromhex("fe80000000000000") + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
+
+
+def serve(interface: str) -> None:
+    """Answer on `interface` until SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    protocol = socket.htons(ETHERTYPE_IPV6)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, protocol) as wire:
+        wire.bind((interface, ETHERTYPE_IPV6))
+        mac = wire.getsockname()[4]
+        while True:
+            said = answer(wire.recv(LONGEST_FRAME), mac)
+            if said is not None:
+                wire.send(said)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
