@@ -30,6 +30,7 @@ FAKE_LSBLK = """\
 for last; do :; done
 case $* in
 *--json*) cat "$FL_FAKE/lsblk.json" ;;
+*MOUNTPOINT*) echo "disk disk"; cat "$FL_FAKE/users" 2>/dev/null ;;
 *) echo "$last"; cat "$FL_FAKE/partitions" 2>/dev/null ;;
 esac
 exit 0
@@ -89,6 +90,8 @@ class Sandbox:
                 "FL_BY_PATH": str(self.folder / "by-path"),
                 "FL_TRIES": "3",
                 "FL_PATIENCE": "3",
+                "FL_LOOKS": "2",
+                "FL_LOOK_PAUSE": "0",
                 **env,
             },
             capture_output=True,
@@ -171,6 +174,51 @@ def test_the_rule_selects(box: Sandbox, rule: dict[str, Any], expected: list[str
     assert sorted(done.stdout.split()) == expected
 
 
+def test_disks_that_all_carry_one_wwn_are_not_one_disk(box: Sandbox) -> None:
+    box.disks(*(row(f"/dev/nvme{n}n1", serial=f"N{n}", wwn="eui.00", tran="nvme") for n in range(2)))
+    box.settings({"type": "nvme"})
+    done = box.sh("inventory; facts; choose_disk; exit 0")
+
+    assert done.returncode == 9
+    assert "2 disks match the rule" in box.reports()
+
+
+def test_a_disk_that_is_found_late_takes_part_in_the_choice(box: Sandbox) -> None:
+    """The first look sees one that matches, a later one two: that is no choice."""
+    box.disks(row(str(box.disk), SIZE, serial="A", tran="nvme"))
+    box.settings({"type": "nvme"})
+    late = json.dumps({"blockdevices": [row(f"/dev/nvme{n}n1", serial=f"N{n}", tran="nvme") for n in "01"]})
+    done = box.sh(f"inventory; facts; sleep() {{ echo '{late}' >$FL_FAKE/lsblk.json; }}; choose_disk; exit 0")
+
+    assert done.returncode == 9
+    assert "2 disks match the rule" in box.reports()
+
+
+def test_a_disk_that_is_found_late_is_waited_for(box: Sandbox) -> None:
+    box.disks(row("/dev/vdz", serial="other"))
+    box.settings({"serial": "late"})
+    late = json.dumps({"blockdevices": [row(str(box.disk), SIZE, serial="late")]})
+    done = box.sh(
+        f"FL_LOOKS=4\ninventory; facts; sleep() {{ echo '{late}' >$FL_FAKE/lsblk.json; }}\n"
+        "choose_disk; echo chosen $disk"
+    )
+
+    assert f"chosen {box.disk}" in done.stdout, box.reports()
+
+
+def test_disks_that_come_and_go_are_no_choice(box: Sandbox) -> None:
+    box.disks(row(str(box.disk), SIZE, serial="s1"))
+    box.settings({"serial": "s1"})
+    done = box.sh(
+        "inventory; facts\n"
+        """sleep() { sed -i 's/"size": /&1/' $FL_FAKE/lsblk.json; }\n"""
+        "choose_disk; exit 0"
+    )
+
+    assert done.returncode == 9
+    assert "the disks come and go" in box.reports()
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
@@ -187,6 +235,8 @@ def test_what_is_not_one_usable_disk_is_a_failure(box: Sandbox, rule: dict[str, 
     assert done.returncode == 9
     assert reason in box.reports()
     assert "/dev/nvme0n2  nvme" in done.stderr
+    if "match" in reason:
+        assert "nothing was touched; found: /dev/nvme0n1 nvme 983040 MiB serial N1, " in box.reports()
 
 
 def test_the_inventory_is_the_facts_of_the_report(any_box: Sandbox) -> None:
@@ -274,6 +324,37 @@ def test_foreign_contents_are_spared(box: Sandbox, kind: str) -> None:
     assert box.disk.read_bytes() == before
 
 
+@pytest.mark.parametrize("tool", ["wipefs", "lsblk", "dd"])
+def test_a_disk_that_cannot_be_looked_at_is_not_taken_for_empty(box: Sandbox, tool: str) -> None:
+    box.disks(row("/dev/vda", serial="s1"))
+    assert box.sh("inventory; facts").returncode == 0
+    box.tool(tool, "#!/bin/sh\necho 'Input/output error' >&2\nexit 1\n")
+    done = box.sh("check_contents; exit 0")
+
+    assert done.returncode == 9
+    assert "cannot be read, so nobody knows what is on it" in box.reports()
+
+
+@pytest.mark.parametrize("user", ["md127 raid1", "sda1 part /media"])
+def test_a_disk_that_the_live_system_uses_is_refused_also_on_the_wipe_list(box: Sandbox, user: str) -> None:
+    box.disks(row("/dev/vda", serial="s1"))
+    box.settings({}, wipe=["s1"])
+    (box.fake / "users").write_text(f"sda1 part\n{user}\n")
+    done = box.sh("inventory; facts; jq '.[0]' $FL_RUN/disks.json >$FL_RUN/disk.json; check_contents; exit 0")
+
+    assert done.returncode == 9
+    assert f"is in use ({user.split()[0]})" in box.reports()
+
+
+def test_a_disk_that_is_gone_is_not_made_anew_as_a_file(box: Sandbox, image: bytes) -> None:
+    (box.run_folder / "head").write_bytes(image[:MIB])
+    box.disk.unlink()
+    done = box.sh("clear_disk && exit 1; land_image </dev/null && exit 1; commit && exit 1; exit 0")
+
+    assert done.returncode == 0, done.stderr
+    assert not box.disk.exists()
+
+
 def test_an_empty_disk_is_free(any_box: Sandbox) -> None:
     done = any_box.sh("check_contents")
 
@@ -281,10 +362,12 @@ def test_an_empty_disk_is_free(any_box: Sandbox) -> None:
 
 
 def test_a_partition_without_a_signature_is_foreign_too(box: Sandbox) -> None:
-    (box.fake / "partitions").write_text("/dev/null \n")
+    part = box.folder / "part"
+    part.write_bytes(bytes(MIB))
+    (box.fake / "partitions").write_text(f"{part} \n")
     done = box.sh("foreign")
 
-    assert done.stdout == "/dev/null\tpartition\n"
+    assert done.stdout == f"{part}\tpartition\n"
 
 
 @pytest.mark.parametrize(("serial", "status"), [("s1", 0), ("other", 9)])
@@ -544,6 +627,17 @@ def test_lost_connections_cost_one_range_each(box: Sandbox, source: Source, imag
     assert box.disk.read_bytes()[MIB : len(raw)] == raw[MIB:]
     assert source.ranges[1] == source.ranges[2] == source.ranges[3]
     assert source.ranges[0] != source.ranges[1]
+
+
+def test_a_connection_that_is_refused_between_two_pieces_costs_nothing(
+    box: Sandbox, source: Source, image: bytes
+) -> None:
+    """The piece before, which has the same size, is not taken for the one that did not come."""
+    source.faults = ["", "500"]
+    done, raw = download(box, source, image)
+
+    assert done.returncode == 0, box.reports()
+    assert box.disk.read_bytes()[MIB : len(raw)] == raw[MIB:]
 
 
 def test_a_download_that_never_works_fails_the_attempt(box: Sandbox, source: Source, image: bytes) -> None:
