@@ -8,7 +8,7 @@ from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
 from bootstrap.operator import Operator
 from bootstrap.processes import end, is_gone, running_pid, start_detached, wait_until
-from bootstrap.serve import is_answering_dhcp, remove_runtime
+from bootstrap.serve import end_parts, is_answering_dhcp, remove_runtime
 from bootstrap.workplace import Workplace
 
 READY_SECONDS = 130.0  # web, then pxe
@@ -48,18 +48,13 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
 
 def stop(place: Workplace) -> bool:
     """End the appliance and whatever a killed one left; return whether anything ran."""
-    found = False
-    folder = f" --work {place.work} "
-    parts = (("serve", SERVE), ("pxe", (" -m pxe ", folder)), ("web", (" -m web ", folder)))
-    for name, needles in parts:
-        pid_file = place.work / "run" / f"{name}.pid"
-        pid = running_pid(pid_file, *needles)
-        if pid is not None:
-            found = True
-            end(pid, patience_seconds=END_SECONDS)
-        pid_file.unlink(missing_ok=True)
+    pid = pid_of(place)
+    if pid is not None:
+        end(pid, patience_seconds=END_SECONDS)
+    place.serve_pid.unlink(missing_ok=True)
+    had_parts = end_parts(place)
     remove_runtime(place.runtime)
-    return found
+    return pid is not None or had_parts
 
 
 def last_lines(log: Path, *, start: int = 0) -> str:

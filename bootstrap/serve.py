@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
 from bootstrap.localboot import make_localboot
 from bootstrap.operator import Operator
-from bootstrap.processes import wait_until
+from bootstrap.processes import end, running_pid, wait_until
 from bootstrap.workplace import Workplace
 
 DHCP_SECONDS = 60.0  # pxe looks for other DHCP servers first, and tries dnsmasq several times
@@ -26,8 +27,10 @@ READY_SECONDS = 60.0  # opening the store and loading 1,000 machines' documents 
 END_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
-QUICK_DEATH_SECONDS = 20.0  # pxe needs up to 15 to find out that it must refuse
-MOST_QUICK_DEATHS = 5
+LONG_LIFE_SECONDS = 20.0  # a part that ran so long starts with the first pause again
+ROUND_SECONDS = 0.2
+TROUBLES = Path("run/troubles")
+"""Below the work folder: what does not run just now, for /readyz."""
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]  # puts a command into the lab's network namespace, or nothing
 
@@ -43,15 +46,19 @@ def pxe_command(place: Workplace) -> tuple[str, ...]:
 
 
 class Part:
-    """One process of the appliance: started, watched, started again with growing pauses, ended."""
+    """One process of the appliance: started, watched, started again with growing pauses, ended.
+
+    The kernel sends it SIGTERM when we die, however that happens (PR_SET_PDEATHSIG): it would keep the ports.
+    """
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
-        self._command = tuple(command)
+        self._command = ("setpriv", "--pdeathsig", "TERM", "--", *command)
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
         self._quick_deaths = 0
         self._not_before = 0.0
+        self.has_served = False
 
     def start(self) -> None:
         """Start the process from the checkout, so that `-m web` and `-m pxe` are found."""
@@ -59,10 +66,10 @@ class Part:
         self._began = time.monotonic()
 
     def watch(self) -> None:
-        """Start the process again if it died.
+        """Start the process again if it died; one that served once is started again for ever.
 
         Raises:
-            ServeError: it keeps dying right after its start.
+            ServeError: it ended by itself before it ever served: a new start would change nothing.
         """
         if self._process is None:
             if time.monotonic() >= self._not_before:
@@ -72,15 +79,17 @@ class Part:
         if code is None:
             return
         self._process = None
-        is_quick = time.monotonic() - self._began < QUICK_DEATH_SECONDS
-        self._quick_deaths = self._quick_deaths + 1 if is_quick else 0
-        if self._quick_deaths >= MOST_QUICK_DEATHS:
-            raise ServeError(
-                f"{self.name} ended {self._quick_deaths} times right after its start (exit {code})"
-            )
-        pause = min(FIRST_PAUSE_SECONDS * 2**self._quick_deaths, LONGEST_PAUSE_SECONDS)
+        if code >= 0 and not self.has_served:
+            raise ServeError(f"{self.name} could not start (exit {code}); what it said is above")
+        pause = self._pause()
         self._not_before = time.monotonic() + pause
         log(f"{self.name} ended (exit {code}); starting it again in {pause:.1f} s")
+
+    def _pause(self) -> float:
+        """Return the seconds until the next start, after a death that was just seen."""
+        is_quick = time.monotonic() - self._began < LONG_LIFE_SECONDS
+        self._quick_deaths = self._quick_deaths + 1 if is_quick else 0
+        return min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._quick_deaths, 16), LONGEST_PAUSE_SECONDS)
 
     def has_ended(self) -> bool:
         """Return whether no process of this part runs."""
@@ -103,10 +112,12 @@ def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
     """Run the appliance until SIGTERM or SIGINT; return when nothing of it runs any more.
 
     Raises:
-        ServeError: a part did not start, or kept dying.
+        ServeError: a part did not start.
     """
     stop = Stop()
     place.make()
+    if end_parts(place):
+        log("ended what a killed appliance had left")
     web = Part("web", wrap(web_command(place)))
     pxe = Part("pxe", wrap(pxe_command(place)))
     try:
@@ -114,20 +125,51 @@ def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
         place.serve_pid.write_text(str(os.getpid()))
         make_localboot(place.work)
         check_interface(place, wrap)
-        web.start()
         _await(web, Operator(place.work).is_ready, stop, READY_SECONDS)
-        if not stop.asked:
-            pxe.start()
-            _await(pxe, lambda: is_answering_dhcp(place), stop, DHCP_SECONDS)
-        while not stop.asked:
-            web.watch()
-            pxe.watch()
-            time.sleep(0.2)
+        _await(pxe, lambda: is_answering_dhcp(place), stop, DHCP_SECONDS)
+        _keep(place, web, pxe, stop)
     finally:
         pxe.end()
         web.end()
         remove_runtime(place.runtime)
-        place.serve_pid.unlink(missing_ok=True)
+        for file in (place.serve_pid, place.work / TROUBLES):
+            file.unlink(missing_ok=True)
+
+
+def end_parts(place: Workplace) -> bool:
+    """End the web and pxe that a killed supervisor left; return whether there was one."""
+    found = False
+    for name in ("pxe", "web"):
+        file = place.work / "run" / f"{name}.pid"
+        pid = running_pid(file, f" -m {name} ", f" --work {place.work} ")
+        if pid is not None:
+            found = True
+            end(pid, patience_seconds=3 * END_SECONDS)
+        file.unlink(missing_ok=True)
+    (place.work / TROUBLES).unlink(missing_ok=True)
+    return found
+
+
+def _keep(place: Workplace, web: Part, pxe: Part, stop: "Stop") -> None:
+    """Watch both parts until we are to stop; say in TROUBLES what does not serve."""
+    told = ""
+    while not stop.asked:
+        web.watch()
+        pxe.watch()
+        trouble = "" if is_answering_dhcp(place) and not pxe.has_ended() else "pxe does not serve"
+        if trouble != told:
+            told = trouble
+            _tell(place.work / TROUBLES, trouble)
+        time.sleep(ROUND_SECONDS)
+
+
+def _tell(file: Path, trouble: str) -> None:
+    """Put `trouble` into `file`, or remove that; a full disk must not end the appliance."""
+    with suppress(OSError):
+        if trouble:
+            file.write_text(trouble)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def check_interface(place: Workplace, wrap: Wrap) -> None:
@@ -144,12 +186,15 @@ def check_interface(place: Workplace, wrap: Wrap) -> None:
 
 
 def _await(part: Part, is_ready: Callable[[], bool], stop: "Stop", timeout_seconds: float) -> None:
-    wait_until(lambda: stop.asked or part.has_ended() or is_ready(), timeout_seconds)
-    if stop.asked or is_ready():
-        return
-    if part.has_ended():
-        raise ServeError(f"{part.name} could not start; what it said is above")
-    raise ServeError(f"{part.name} was not ready within {timeout_seconds:.0f} s; what it said is above")
+    """Start a part and wait until it serves; one that is killed meanwhile is started again."""
+
+    def is_over() -> bool:
+        part.watch()
+        return stop.asked or is_ready()
+
+    if not wait_until(is_over, timeout_seconds):
+        raise ServeError(f"{part.name} was not ready within {timeout_seconds:.0f} s; what it said is above")
+    part.has_served = not stop.asked
 
 
 def is_answering_dhcp(place: Workplace) -> bool:

@@ -71,7 +71,7 @@ def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: 
     )
     reporter.start()
     try:
-        supervise(lambda: dnsmasq.Dnsmasq(command, work), observer, stop)
+        supervise(lambda: dnsmasq.Dnsmasq(command, work), observer, stop, on_end=ready.withdraw)
     finally:
         ready.withdraw()
         reporter.close()

@@ -64,9 +64,13 @@ class End:
 
 
 class Patience:
-    """Says how long to wait before the next start; pure but for its own count."""
+    """Says how long to wait before the next start; pure but for what it remembers.
+
+    A dnsmasq that ran once found its configuration and ports in order: it is started again for ever.
+    """
 
     def __init__(self) -> None:
+        self._has_served = False
         self._pause = FIRST_PAUSE_SECONDS
         self._quick_failures = 0
 
@@ -74,22 +78,28 @@ class Patience:
         """Return the seconds to wait after `end`, or None if another try is useless."""
         is_quick_failure = end.code > 0 and end.seconds < QUICK_SECONDS
         self._quick_failures = self._quick_failures + 1 if is_quick_failure else 0
-        if self._quick_failures >= TRIES:
+        self._has_served |= end.seconds >= QUICK_SECONDS
+        if self._quick_failures >= TRIES and not self._has_served:
             return None
         pause = FIRST_PAUSE_SECONDS if end.seconds >= HEALTHY_SECONDS else self._pause
         self._pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         return pause
 
 
-def supervise(start: Callable[[], Dnsmasq], listener: Listener, stop: Stop) -> None:
+def supervise(
+    start: Callable[[], Dnsmasq], listener: Listener, stop: Stop, on_end: Callable[[], None] = lambda: None
+) -> None:
     """Keep a dnsmasq from `start` running until `stop` is asked; then end it and return.
 
+    `on_end` is called each time one ended.
+
     Raises:
-        ServeError: it ends by itself right after each start; the text holds its own words.
+        ServeError: it ends by itself right after each start, and never served; the text holds its own words.
     """
     patience = Patience()
     while not stop.is_asked():
         end = _run_once(start(), listener, stop)
+        on_end()
         if stop.is_asked():
             return
         pause = patience.after(end)

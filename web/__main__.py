@@ -10,11 +10,12 @@ from pathlib import Path
 
 from bootstrap.errors import ServeError
 from web import nginx
-from web.children import Child
+from web.children import Child, end_leftovers
 from web.server import SOCKET, set_up_logging
 
 ROUND_SECONDS = 0.1
 PID_FILE = Path("run/web.pid")
+NGINX_NOTE, SERVER_NOTE = Path("run/nginx.session"), Path("run/server.session")
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,15 @@ def run(work: Path, cache: Path) -> None:
         raise ServeError(f"{work / nginx.CONFIG} is not there; run deploy.py render first")
     os.chdir(work)
     stop = _Stop()
+    for note in (NGINX_NOTE, SERVER_NOTE):
+        if left := end_leftovers(note):
+            log.warning("ended what a killed web had left (pid %s)", ", ".join(map(str, left)))
     nginx.prepare(cache)
     SOCKET.unlink(missing_ok=True)
     PID_FILE.write_text(str(os.getpid()))
     server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache))
-    front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache))
-    back = Child("the application", server, before=lambda: None)
+    front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache), note=NGINX_NOTE)
+    back = Child("the application", server, before=lambda: None, note=SERVER_NOTE)
     try:
         _keep(front, back, stop)
     finally:

@@ -62,6 +62,12 @@ def test_a_crash_by_signal_or_after_a_while_is_never_the_last() -> None:
     ]
 
 
+def test_one_that_served_once_is_started_again_for_ever() -> None:
+    patience = Patience()
+    patience.after(end(-9, seconds=3.0))
+    assert None not in [patience.after(end(2)) for _ in range(10)]
+
+
 def test_quick_failures_count_only_in_a_row() -> None:
     patience = Patience()
     ends = [end(2), end(2), end(-9), end(2), end(2)]
@@ -101,6 +107,13 @@ def test_killed_child_is_started_again(tmp_path: Path) -> None:
         supervise.supervise(child(program, tmp_path), Heard(on_line), stop)
     assert len(set(starts)) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in starts)
+
+
+def test_each_end_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Stop() as stop, pytest.raises(ServeError):
+        supervise.supervise(child("raise SystemExit(1)", tmp_path), Heard(), stop, lambda: told.append("end"))
+    assert told == ["end"] * 3
 
 
 def test_stop_ends_the_child_and_hears_its_last_words(tmp_path: Path) -> None:

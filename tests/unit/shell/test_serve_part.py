@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -6,19 +7,22 @@ from pathlib import Path
 import pytest
 
 from bootstrap import serve
+from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
 from bootstrap.localboot import make_localboot
-from bootstrap.processes import wait_until
+from bootstrap.processes import is_gone, wait_until
 
 Make = Callable[[str], serve.Part]
 DIES = "import sys; sys.exit(4)"
-LIVES = "import time; print('here', file=open({!r}, 'a')); time.sleep(60)"
+WRITES = "print('here', file=open({!r}, 'a', buffering=1))"
+LIVES = WRITES + "; import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open({!r}, 'w'); time.sleep(60)"
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(serve, "LONGEST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(serve, "END_SECONDS", 0.3)
 
 
@@ -61,12 +65,28 @@ def test_a_part_that_died_is_started_again(
     assert "serve: web ended (exit -9); starting it again in 0.0 s" in capfd.readouterr().err
 
 
-def test_a_part_that_keeps_dying_is_given_up(part: Make) -> None:
-    web = part(DIES)
-    web.start()
+def watched(part: serve.Part) -> bool:
+    part.watch()
+    return False
 
-    with pytest.raises(ServeError, match=r"web ended 5 times right after its start \(exit 4\)"):
-        wait_until(lambda: bool(web.watch()), 10)  # type: ignore[func-returns-value]
+
+def test_a_part_that_ends_by_itself_before_it_served_is_given_up(part: Make) -> None:
+    web = part(DIES)
+    with pytest.raises(ServeError, match=r"web could not start \(exit 4\); what it said is above"):
+        wait_until(lambda: watched(web), 10)
+
+
+def test_a_part_that_is_killed_before_it_served_is_started_again(part: Make, tmp_path: Path) -> None:
+    file = tmp_path / "starts"
+    web = part(f"{WRITES.format(str(file))}; import os; os.kill(os.getpid(), 9)")
+    assert starts(web, file, 3)
+
+
+def test_a_part_that_served_once_is_never_given_up(part: Make, tmp_path: Path) -> None:
+    file = tmp_path / "starts"
+    web = part(f"{WRITES.format(str(file))}; {DIES}")
+    web.has_served = True
+    assert starts(web, file, 8)
 
 
 def test_the_pauses_grow_up_to_a_bound(
@@ -76,20 +96,45 @@ def test_the_pauses_grow_up_to_a_bound(
     monkeypatch.setattr(serve, "FIRST_PAUSE_SECONDS", 0.05)
     web = part(DIES)
 
-    with pytest.raises(ServeError):
-        wait_until(lambda: bool(web.watch()), 20)  # type: ignore[func-returns-value]
+    web.has_served = True
+    said: list[str] = []
 
-    pauses = [line.rsplit(" ", 2)[1] for line in capfd.readouterr().err.splitlines()]
-    assert pauses == ["0.1", "0.2", "0.2", "0.2"]
+    def four_said() -> bool:
+        web.watch()
+        said.extend(capfd.readouterr().err.splitlines())
+        return len(said) >= 4
+
+    assert wait_until(four_said, 20)
+    assert [line.rsplit(" ", 2)[1] for line in said[:4]] == ["0.1", "0.2", "0.2", "0.2"]
 
 
-def test_deaths_after_a_long_life_are_not_counted(part: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "QUICK_DEATH_SECONDS", 0.0)
+def test_the_pauses_start_anew_after_a_long_life(
+    part: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "LONG_LIFE_SECONDS", 0.0)
     web = part(DIES)
-    for _ in range(serve.MOST_QUICK_DEATHS + 1):
+    web.has_served = True
+    for _ in range(4):
         web.start()
         assert wait_until(web.has_ended, 10)
         web.watch()
+    assert {line.rsplit(" ", 2)[1] for line in capfd.readouterr().err.splitlines()} == {"0.0"}
+
+
+def test_a_part_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    inner = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    outer = (
+        "import sys, time; from bootstrap import serve\n"
+        f"serve.Part('web', (sys.executable, '-IS', '-c', {inner!r})).start(); time.sleep(60)"
+    )
+    supervisor = subprocess.Popen((sys.executable, "-c", outer), cwd=ROOT)
+    try:
+        assert wait_until(lambda: file.exists() and bool(file.read_text()), 10)
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    assert wait_until(lambda: is_gone(int(file.read_text())), 10)
 
 
 def test_a_part_ends_when_it_is_asked(part: Make, tmp_path: Path) -> None:

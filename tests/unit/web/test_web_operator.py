@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,18 @@ def test_a_reload_that_fails_leaves_the_old_configuration(rack: Rack) -> None:
 )
 def test_a_disk_in_a_few_words(disk: DiskChoice | None, text: str | None) -> None:
     assert disk_text(disk) == text
+
+
+def test_what_the_supervisor_misses_is_said_by_readyz(
+    rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/troubles").write_text("pxe does not serve")
+    answer = rack.public("/readyz")
+    assert (answer.status_code, answer.json) == (503, {"reason": "pxe does not serve"})
+    (tmp_path / "run/troubles").unlink()
+    assert rack.public("/readyz").status_code == 200
 
 
 def test_live_and_ready(rack: Rack) -> None:
