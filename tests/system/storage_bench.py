@@ -265,3 +265,16 @@ def command(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{argv}: {done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def disk(image: Path, mebibytes: int) -> Iterator[str]:
+    """Make an ext4 in the file `image` and yield the block device that it is while the body runs."""
+    with image.open("wb") as file:
+        file.truncate(mebibytes << 20)
+    command("mke2fs", "-q", "-t", "ext4", str(image))
+    device = command("losetup", "--find", "--show", str(image)).strip()
+    try:
+        yield device
+    finally:
+        command("losetup", "--detach", device)

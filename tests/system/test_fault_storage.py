@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from tests.system.storage_bench import (
     Told,
     appliance,
     application_of,
+    command,
     crew_of,
     crowd,
+    disk,
     hold,
     macs,
     mounted,
     reporting,
+    start_again,
     stop,
     stored,
 )
@@ -224,3 +228,55 @@ def test_a_full_disk_refuses_cleanly_and_goes_on_when_there_is_room(tmp_path: Pa
         done=f"{times} times full under {MACHINES} reporting machines, with a kill -9 of web while full",
         found=f"{counts[200]} acknowledged, 0 lost; {counts[503]} times 503; 0 other errors",
     )
+
+
+def test_a_disk_that_turns_read_only_refuses_cleanly_and_serves_again_once_mended(
+    tmp_path: Path, promise: Promise
+) -> None:
+    """ext4 stops writing by itself after an error of the disk; its option `abort` brings that about.
+
+    Nothing can be written until the file system was checked and mounted anew. The appliance may be started before
+    that is done, as at the boot of a computer whose disk is not in order: it waits, and serves when it can.
+    """
+    times, history = rounds(ci=1, soak=10), History()
+    state = tmp_path / "work" / "state"
+    with ExitStack() as stack:
+        device = stack.enter_context(disk(tmp_path / "disk", 64))
+        stack.enter_context(mounted("ext4", state, device))
+        web = stack.enter_context(appliance(tmp_path, MACHINES))
+        for _ in range(times):
+            with reporting(crew_of(web, history)):
+                await_answers(web, history, 200, 100)
+                command("mount", "-o", "remount,abort", str(state))
+                await_answers(web, history, 503, 50)
+                serves_reads(web)
+            stop(web)
+            is_clean(web, history)
+            assert 1 <= web.text().count("cannot write") <= 4 * times, web.text()
+            mend_while_it_starts(web, state, device)
+        with reporting(crew_of(web, history)):
+            await_answers(web, history, 200, 100)
+        stop(web)
+        hold(stored(state / "state.db"), history)
+    counts = history.statuses()
+    promise(
+        promise="R-13 read-only",
+        asked="refused cleanly, reads go on, 0 acknowledged events lost, serves again once mended",
+        done=f"{times} times read-only under {MACHINES} reporting machines, then started before the disk was mended",
+        found=f"{counts[200]} acknowledged, 0 lost; {counts[503]} times 503; 0 other errors",
+    )
+
+
+def mend_while_it_starts(web: web_bench.Appliance, state: Path, device: str) -> None:
+    """Check the file system, mount it read-only, start the appliance, then make it writable."""
+    command("umount", str(state))
+    subprocess.run(("e2fsck", "-f", "-p", device), check=False, capture_output=True)  # 1: it was mended
+    command("mount", "-t", "ext4", "-o", "ro", device, str(state))
+    web.log.write_text("")
+    start_again(web)
+    web_bench.wait_for(lambda: "web cannot start" in web.text(), web.text)
+    assert "state/state.db: cannot open: Read-only file system" in web.text()
+    assert "Traceback" not in web.text()
+    assert not web.operator.is_ready()
+    command("mount", "-o", "remount,rw", str(state))
+    web.await_ready()
