@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -73,6 +74,9 @@ def load(cache: Path) -> Callable[..., Any]:
         log.critical("web cannot start: %s", error)
         sys.exit(error.exit_code)
     Watcher(site).start()
+    # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.
+    gc.collect()
+    gc.freeze()
     return app.wsgi_app
 
 

@@ -42,6 +42,9 @@ class Watcher:
         self._site = site
         self._probe = probe
         self._asked: dict[str, datetime] = {}
+        # As last read: of ten thousand machines, few have changed since the last round.
+        self._known: dict[str, MachineRecord] = {}
+        self._revision = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -60,7 +63,9 @@ class Watcher:
         Raises:
             StateError: the store could not read or write.
         """
-        records = list(self._site.ledger.machines())
+        changed, self._revision = self._site.ledger.changed_since(self._revision)
+        self._known |= {record.mac: record for record in changed}
+        records = list(self._known.values())
         for record in records:
             if transitions.is_overdue(record, self._site.clock()) and not record.is_stuck:
                 self._change(record, transitions.stuck)

@@ -76,6 +76,12 @@ class Ledger:
         for entry in self.store.scan("machine/"):
             yield MachineRecord.from_bytes(entry.value)
 
+    def changed_since(self, revision: int) -> tuple[list[MachineRecord], int]:
+        """Return the machines whose records were written after `revision`, and the newest revision among them."""
+        entries = list(self.store.scan("machine/", newer=revision))
+        newest = max((entry.revision for entry in entries), default=revision)
+        return [MachineRecord.from_bytes(entry.value) for entry in entries], newest
+
     def change(self, mac: str, decide: Callable[[MachineRecord | None, datetime], Change]) -> Written | None:
         """Ask `decide` what to make of the machine, and write that; None if it has and gets no record.
 

@@ -50,8 +50,8 @@ class Store(Protocol):
     def get(self, key: str) -> Entry | None:
         """Return the entry at `key`, or None."""
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        """Yield the entries whose key starts with `prefix`, in key order."""
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
+        """Yield the entries whose key starts with `prefix` and whose revision is above `newer`, in key order."""
 
     def commit(self, writes: Sequence[Write]) -> int:
         """Do all `writes` or none, durably; return the new revision.

@@ -22,11 +22,15 @@ class MemoryStore:
             self._must_be_open()
             return self._entries.get(key)
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        """Yield the entries whose key starts with `prefix`, in key order."""
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
+        """Yield the entries whose key starts with `prefix` and whose revision is above `newer`, in key order."""
         with self._lock:
             self._must_be_open()
-            found = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
+            found = [
+                entry
+                for key, entry in self._entries.items()
+                if key.startswith(prefix) and entry.revision > newer
+            ]
         yield from sorted(found, key=lambda entry: entry.key)
 
     def commit(self, writes: Sequence[Write]) -> int:

@@ -36,6 +36,8 @@ _WRITE = """INSERT INTO entries VALUES (?, ?, ?)
 _MAKE = "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
 _CHANGE = "UPDATE entries SET value = ?, revision = ? WHERE key = ? AND revision = ?"
 
+_SCAN_ALL = "SELECT key, value, revision FROM entries WHERE revision > ? AND key >= ? ORDER BY key"
+_SCAN = "SELECT key, value, revision FROM entries WHERE revision > ? AND key >= ? AND key < ? ORDER BY key"
 _REMOVE = "DELETE FROM entries WHERE key = ? AND revision = ?"
 
 
@@ -63,13 +65,11 @@ class SqliteStore:
         rows = self._read("SELECT key, value, revision FROM entries WHERE key = ?", [key])
         return _entry_from(rows[0]) if rows else None
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        """Yield the entries whose key starts with `prefix`, in key order, all from one moment."""
-        query, values = "SELECT key, value, revision FROM entries WHERE key >= ?", [prefix]
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
+        """Yield the entries below `prefix` with a revision above `newer`, in key order, all from one moment."""
         end = _first_key_after(prefix)
-        if end is not None:
-            query, values = f"{query} AND key < ?", [prefix, end]
-        yield from map(_entry_from, self._read(f"{query} ORDER BY key", values))
+        rows = self._read(_SCAN_ALL if end is None else _SCAN, [newer, prefix, *([end] if end else [])])
+        yield from map(_entry_from, rows)
 
     def commit(self, writes: Sequence[Write]) -> int:
         """Do all `writes` or none, durably; return the new revision."""
@@ -93,7 +93,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _read(self, query: str, values: Sequence[str]) -> list[tuple[str, bytes, int]]:
+    def _read(self, query: str, values: Sequence[str | int]) -> list[tuple[str, bytes, int]]:
         self._must_be_open()
         with self._speaking_plainly("read"):
             try:

@@ -40,6 +40,15 @@ def test_what_was_put_is_got_with_the_revision_of_its_commit(store: Store) -> No
     assert store.get("b") is None
 
 
+def test_a_scan_can_be_limited_to_what_was_written_since(store: Store) -> None:
+    store.commit([Put(key="a/1", value=b""), Put(key="a/2", value=b""), Put(key="b", value=b"")])
+    before = store.commit([Put(key="a/2", value=b"x")])
+    store.commit([Put(key="a/1", value=b"y"), Put(key="b", value=b"y"), Put(key="a/3", value=b"y")])
+
+    assert ["a/1", "a/3"] == [entry.key for entry in store.scan("a/", newer=before)]
+    assert ["a/1", "a/2", "a/3"] == [entry.key for entry in store.scan("a/", newer=before - 1)]
+
+
 def test_revisions_grow_and_a_key_made_again_gets_no_old_one(store: Store) -> None:
     first = store.commit([Put(key="a", value=b"1")])
     store.commit([Delete(key="a")])

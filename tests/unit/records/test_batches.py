@@ -27,8 +27,8 @@ class SlowStore:
     def get(self, key: str) -> Entry | None:
         return self.inner.get(key)
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        return self.inner.scan(prefix)
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
+        return self.inner.scan(prefix, newer)
 
     def commit(self, writes: Sequence[Write]) -> int:
         self.before()

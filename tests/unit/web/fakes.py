@@ -73,10 +73,10 @@ class BrokenStore:
             raise StateError("state.db: cannot read: disk I/O error")
         return self._store.get(key)
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
         if self.reads_fail:
             raise StateError("state.db: cannot read: disk I/O error")
-        yield from self._store.scan(prefix)
+        yield from self._store.scan(prefix, newer)
 
     def commit(self, writes: Sequence[Write]) -> int:
         if self.writes_fail:
