@@ -38,11 +38,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     found = [(each, run(each, arguments.rounds, arguments.folder)) for each in chosen]
-    return _told(found, arguments.rounds, arguments.write)
+    return _told(found, arguments.write)
 
 
-def _told(found: Sequence[tuple[Benchmark, Sequence[Result]]], rounds: int, page: Path | None) -> int:
-    text = report(found, rounds=rounds, heading=here())
+def _told(found: Sequence[tuple[Benchmark, Sequence[Result]]], page: Path | None) -> int:
+    text = report(found, heading=here())
     print(text)
     if page is not None:
         page.write_text(put(page.read_text(), text))
@@ -64,6 +64,7 @@ def run(benchmark: Benchmark, rounds: int, place: Path) -> list[Result]:
     folder = Path(tempfile.mkdtemp(prefix="firstlight-bench-", dir=place))
     try:
         _tell(f"{benchmark.name}: preparing")
+        rounds = max(rounds, benchmark.rounds)
         with benchmark.prepare(folder) as sides:
             done = interleave(sides, rounds=rounds, tell=lambda what: _tell(f"{benchmark.name}: {what}"))
     finally:

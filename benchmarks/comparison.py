@@ -60,12 +60,16 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One file of this folder; `prepare` makes its sides in an empty folder, and takes back what it started."""
+    """One file of this folder; `prepare` makes its sides in an empty folder, and takes back what it started.
+
+    `rounds` is how many it needs at least: short ones that other work on the machine disturbs want more.
+    """
 
     name: str
     why: str
     ratios: Sequence[Ratio]
     prepare: Callable[[Path], AbstractContextManager[Mapping[str, Side]]]
+    rounds: int = 5
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- ./bench writes from here -->", "<!-- to here -->"
 
 
-def report(found: Sequence[tuple[Benchmark, Sequence[Result]]], *, rounds: int, heading: str) -> str:
+def report(found: Sequence[tuple[Benchmark, Sequence[Result]]], *, heading: str) -> str:
     """Return all tables, each below what it is about and why it is asked."""
-    parts = [f"{heading}, medians of {rounds} interleaved rounds.\n"]
+    parts = [f"{heading}.\n"]
     for benchmark, results in found:
         reasons = [f"- {result.ratio.name}: {result.ratio.why}" for result in results if result.ratio.why]
-        parts.append(f"### {benchmark.name}\n\n{benchmark.why}\n\n{table(results)}\n" + "\n".join(reasons))
+        about = f"{benchmark.why} Medians of {len(results[0].rounds)} interleaved rounds."
+        parts.append(f"### {benchmark.name}\n\n{about}\n\n{table(results)}\n" + "\n".join(reasons))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
