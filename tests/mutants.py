@@ -1,0 +1,218 @@
+"""Small wrong changes of the product, each of which the tests must notice: `python -m tests.mutants [NAME ...]`.
+
+A suite that stays green whatever the program does proves nothing. Each mutant takes one promise out of the code, in a
+copy of the checkout, and names the tests that must fail because of it. The same tests pass without the mutant.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LONGEST_SECONDS = 300.0
+FAILED = 1  # pytest's exit code when tests failed; 2 and above are interruptions, errors of use, no tests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A change of `file`, where `old` stands exactly once, and the `tests` (pytest's words) that must notice it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        name="a disk is granted in any state",
+        file="bootstrap/records/transitions.py",
+        old="    if record.state not in (State.ARMED, State.INSTALLING):\n        raise Refused",
+        new="    if False:\n        raise Refused",
+        tests=("tests/unit/web/test_web_machine.py", "tests/unit/records"),
+    ),
+    Mutant(
+        name="attempts are not counted",
+        file="bootstrap/records/transitions.py",
+        old="    attempt = record.attempts + 1\n",
+        new="    attempt = 1\n",
+        tests=("tests/unit/web/test_web_machine.py", "tests/unit/records"),
+    ),
+    Mutant(
+        name="any nonce is the one of before",
+        file="bootstrap/records/transitions.py",
+        old="    if nonce and nonce == record.begun:\n",
+        new="    if nonce and record.begun:\n",
+        tests=("tests/unit/web/test_web_machine.py", "tests/unit/records"),
+    ),
+    Mutant(
+        name="any arm is the current one",
+        file="web/machine.py",
+        old="    return record.arm is not None and hmac.compare_digest(record.arm.encode(), arm.encode())",
+        new="    return record.arm is not None or bool(arm)",
+        tests=("tests/unit/web/test_web_machine.py",),
+    ),
+    Mutant(
+        name="the condition of a write is not looked at",
+        file="bootstrap/state/sqlite.py",
+        old="    if changed.rowcount == 0:\n",
+        new="    if changed.rowcount < 0:\n",
+        tests=("tests/contract/test_stores.py",),
+    ),
+    Mutant(
+        name="a batch overwrites what came meanwhile",
+        file="bootstrap/records/batch.py",
+        old="            if key not in self._read:\n                yield write",
+        new="            if True:\n                yield write",
+        tests=("tests/unit/records/test_batches.py",),
+    ),
+    Mutant(
+        name="a failed commit is acknowledged",
+        file="bootstrap/records/batch.py",
+        old="                _fail(jobs, error)\n            return",
+        new="                del error\n            return",
+        tests=("tests/unit/records/test_batches.py",),
+    ),
+    Mutant(
+        name="commits are not synced in a power cut (NORMAL)",
+        file="bootstrap/state/sqlite.py",
+        old='"PRAGMA synchronous = FULL"',
+        new='"PRAGMA synchronous = NORMAL"',
+        tests=("tests/unit/state/test_sqlite_store.py",),
+    ),
+    Mutant(
+        name="rendered files are not synced",
+        file="bootstrap/disk.py",
+        old="        file.flush()\n        os.fsync(descriptor)\n",
+        new="        file.flush()\n",
+        tests=("tests/unit/render/test_disk.py",),
+    ),
+    Mutant(
+        name="the sum of the image is not compared",
+        file="configs/installer/install",
+        old='    [ "$digest" = "$image_sha256" ] || fail_attempt',
+        new='    [ -n "$digest" ] || fail_attempt',
+        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "wrong_sum"),
+    ),
+    Mutant(
+        name="the first MiB is written first",
+        file="configs/installer/install",
+        old='    dd of="$FL_RUN/head" bs="$MIB" count=1 iflag=fullblock 2>/dev/null &&\n',
+        new='    dd of="$FL_RUN/head" bs="$MIB" count=1 iflag=fullblock 2>/dev/null &&\n'
+        '        dd if="$FL_RUN/head" of="$disk" bs="$MIB" count=1 conv=notrunc 2>/dev/null &&\n',
+        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "first_mib or cut"),
+    ),
+    Mutant(
+        name="a marker of another arm counts",
+        file="configs/installer/install",
+        old='    [ "$(marker_value state)" = installed ] && [ "$(marker_value arm)" = "$arm" ] &&\n',
+        new='    [ "$(marker_value state)" = installed ] &&\n',
+        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "already_installed"),
+    ),
+    Mutant(
+        name="a client says on which listener it came",
+        file="configs/nginx/nginx.conf.j2",
+        old="    proxy_set_header X-Firstlight-Listener $listener;\n",
+        new="",
+        tests=("-m", "system", "tests/system/test_web_serving.py", "-k", "no_header_opens"),
+    ),
+    Mutant(
+        name="values go into documents as they are",
+        file="bootstrap/render/ignition.py",
+        old='    return "data:," + quote(content, safe="")',
+        new='    return "data:," + (content if isinstance(content, str) else content.decode())',
+        tests=("tests/unit/render/test_ignition_documents.py", "tests/unit/render/test_machine_documents.py"),
+    ),
+    Mutant(
+        name="dnsmasq pings before it offers",
+        file="configs/dnsmasq/dnsmasq.conf.j2",
+        old="no-ping\n",
+        new="",
+        tests=("tests/unit/render/test_dnsmasq_conf.py",),
+    ),
+    Mutant(
+        name="firmware of type 7 is not known",
+        file="bootstrap/render/firmware.py",
+        old="archs=(7, 9)",
+        new="archs=(9,)",
+        tests=("-m", "system", "tests/system/test_pxe_table.py"),
+    ),
+)
+
+
+def main() -> int:
+    """Try the mutants that are named, or all; return how many lived."""
+    wanted = sys.argv[1:]
+    chosen = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
+    lived = [mutant.name for mutant in chosen if not is_killed(mutant)]
+    sys.stdout.write(f"{len(chosen) - len(lived)} of {len(chosen)} mutants were noticed\n")
+    for name in lived:
+        sys.stdout.write(f"not noticed: {name}\n")
+    return len(lived)
+
+
+def is_killed(mutant: Mutant) -> bool:
+    """Return whether a test fails because of `mutant`.
+
+    Raises:
+        ValueError: it changes nothing any more, or its tests could not run.
+    """
+    with copied() as copy:
+        apply(mutant, copy)
+        code, said = run(copy, mutant.tests)
+    if code not in (0, FAILED):
+        raise ValueError(f"{mutant.name}: pytest ended with {code}:\n{said[-2000:]}")
+    sys.stdout.write(f"{'noticed' if code else 'LIVES'}: {mutant.name}\n")
+    return code == FAILED
+
+
+def apply(mutant: Mutant, folder: Path) -> None:
+    """Change the mutant's file below `folder`; raises ValueError if its text does not stand there exactly once."""
+    path = folder / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(
+            f"{mutant.name}: {mutant.file} holds its text {text.count(mutant.old)} times, not once"
+        )
+    path.write_text(text.replace(mutant.old, mutant.new))
+
+
+@contextmanager
+def copied() -> Iterator[Path]:
+    """Yield a copy of all files that git knows or would take in."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="firstlight-mutant-") as folder:
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (ROOT / name).is_file():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+        yield Path(folder)
+
+
+def run(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
+    """Run pytest in `folder` until the first failure; return its exit code and what it said."""
+    done = subprocess.run(
+        (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *words),
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(main())
