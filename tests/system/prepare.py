@@ -6,8 +6,11 @@ from bootstrap import packages
 from bootstrap.image.debian import HOST_PACKAGES
 
 CHECKERS = (
+    "btrfs-progs",
+    "cryptsetup-bin",
     "curl",
     "dash",
+    "dosfstools",
     "fdisk",
     "gdisk",
     "ignition",  # ignition-validate
@@ -20,6 +23,7 @@ CHECKERS = (
     "strace",
     "systemd",  # systemd-analyze
     "tcpdump",
+    "xfsprogs",
 )
 
 
