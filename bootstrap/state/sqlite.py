@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Write
 
@@ -115,7 +116,9 @@ class SqliteStore:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                failpoints.reached("store.commit.before")
                 self._writer.execute("COMMIT")
+                failpoints.reached("store.commit.after")
             except BaseException:
                 # After some errors (disk full) SQLite has rolled back by itself and refuses to do it twice.
                 with suppress(sqlite3.Error):
