@@ -1,7 +1,8 @@
 """The big files that machines fetch, kept by what they contain, and the manifests that name them.
 
 `cache/sha256/<hex>` holds each file once, read-only; a name can never come to mean other bytes.
-`cache/images/<key>.json` says which of them make up one operating system image.
+`cache/images/<key>.json` says which of them make up one operating system image, with a sum over what it says.
+`cache/damaged/<hex>` holds what was found not to be what its name says: there nobody is served from.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from bootstrap import failpoints
 from bootstrap.errors import ImageError
 
 BLOCK = 1 << 20
+SHOWN = 12  # digits of a sum that stand for it in a message
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -78,6 +80,7 @@ def import_file(cache: Path, source: Path) -> Artifact:
         size = target.tell()
         artifact = Artifact(digest.hexdigest(), size)
         _finish(target, path, artifact_path(cache, artifact.sha256))
+    _damaged(cache, artifact).unlink(missing_ok=True)
     return artifact
 
 
@@ -90,7 +93,18 @@ def verify(cache: Path, artifact: Artifact) -> None:
     except OSError as error:
         raise ImageError(f"artifact {artifact.sha256} cannot be read: {error.strerror}") from error
     if found != artifact.sha256:
-        raise ImageError(f"{path} is damaged (its sha256 is {found}): remove it and build the image again")
+        raise ImageError(f"{path} is damaged (its sha256 is {found}): build the image again")
+
+
+def set_aside(cache: Path, artifact: Artifact) -> None:
+    """Take a damaged file out of the store, so that it is served no more; raises OSError if that fails."""
+    aside = _damaged(cache, artifact)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    artifact_path(cache, artifact.sha256).rename(aside)
+
+
+def _damaged(cache: Path, artifact: Artifact) -> Path:
+    return cache / "damaged" / artifact.sha256
 
 
 def present(cache: Path, artifact: Artifact) -> bool:
@@ -106,7 +120,8 @@ def save_manifest(cache: Path, manifest: Manifest) -> None:
     folder = cache / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with _unfinished(folder) as (target, path):
-        target.write(json.dumps(asdict(manifest), indent=2, sort_keys=True).encode() + b"\n")
+        values = asdict(manifest)
+        target.write(json.dumps({**values, "sum": _sum(values)}, indent=2, sort_keys=True).encode() + b"\n")
         _finish(target, path, folder / f"{manifest.key}.json")
 
 
@@ -120,7 +135,7 @@ def load_manifest(cache: Path, key: str) -> Manifest | None:
 
 def select(cache: Path, manifest: Manifest) -> None:
     """Make `manifest` the one that `find_manifest` prefers among those of its kind."""
-    os.utime(cache / "images" / f"{manifest.key}.json")
+    save_manifest(cache, manifest)  # written anew: one of an earlier version gets its sum
 
 
 def manifests(cache: Path) -> tuple[Manifest, ...]:
@@ -131,11 +146,37 @@ def manifests(cache: Path) -> tuple[Manifest, ...]:
 
 
 def find_manifest(cache: Path, family: str, release: str, kernel: str) -> Manifest | None:
-    """Return the image for an OS family, its release and kernel flavour that was selected last."""
-    wanted = (family, release, kernel)
-    for manifest in manifests(cache):
-        if (manifest.family, manifest.release, manifest.kernel_flavour) == wanted:
-            return manifest
+    """Return the image for an OS family, its release and kernel flavour that was selected last.
+
+    If that one lacks a file, or a manifest is damaged that may be its, there is none: an older image in its place
+    would be a surprise.
+    """
+    _, manifest = _selected(cache, (family, release, kernel))
+    return manifest if manifest is not None and _lack(cache, manifest) is None else None
+
+
+def why_no_manifest(cache: Path, family: str, release: str, kernel: str) -> str:
+    """Return what is wrong with the image that `find_manifest` does not find, and the remedy."""
+    file, manifest = _selected(cache, (family, release, kernel))
+    if manifest is not None:
+        return _lack(cache, manifest) or "was just built"
+    return f"cannot be told: {file.name} is damaged - image build" if file else "is not built - image build"
+
+
+def _selected(cache: Path, wanted: tuple[str, str, str]) -> tuple[Path | None, Manifest | None]:
+    """Return the newest manifest of a kind and its file; a file alone if one that may be of the kind is damaged."""
+    for file in sorted((cache / "images").glob("*.json"), key=_age):
+        manifest = _read(file)
+        if manifest is None or wanted == (manifest.family, manifest.release, manifest.kernel_flavour):
+            return file, manifest
+    return None, None
+
+
+def _lack(cache: Path, manifest: Manifest) -> str | None:
+    for name, artifact in zip(("kernel", "initrd", "disk"), manifest.artifacts, strict=True):
+        if not present(cache, artifact):
+            found = "is damaged" if _damaged(cache, artifact).exists() else "is missing"
+            return f"is not complete: its {name} {artifact.sha256[:SHOWN]} {found} - image build"
     return None
 
 
@@ -146,11 +187,19 @@ def _age(file: Path) -> tuple[int, str]:
 def _read(file: Path) -> Manifest | None:
     try:
         values = json.loads(file.read_bytes())
+        # One of an earlier version has no sum; where one bit changed its name, the rest is refused as well.
+        if values.pop("sum", None) not in {None, _sum(values)}:
+            return None
         files = {name: Artifact(**values[name]) for name in ("kernel", "initrd", "disk")}
         return Manifest(**{**values, **files})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         # Written by another version, or damaged: an image that we cannot read is an image to build again.
         return None
+
+
+def _sum(values: Mapping[str, object]) -> str:
+    """Return the sha256 in hex of what a manifest says."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

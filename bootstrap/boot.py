@@ -44,11 +44,17 @@ class Leave:
 Boot = Install | Local | Wait | Leave
 
 
-def decide(machine: Machine | None, record: MachineRecord | None, *, image: str | None) -> Boot:
+def decide(
+    machine: Machine | None,
+    record: MachineRecord | None,
+    *,
+    image: str | None,
+    lack: str = "is not built - image build",
+) -> Boot:
     """Return what the machine gets; its firmware's boot order plays no part in it.
 
     `machine` is its place in the configuration (None: it has none), `image` names the image of its pool
-    (None: there is none yet).
+    (None: there is none yet), `lack` says what is wrong then, and the remedy.
     """
     if machine is None:
         return _unlisted(record)
@@ -59,7 +65,7 @@ def decide(machine: Machine | None, record: MachineRecord | None, *, image: str 
     if record.state is State.RETIRED:
         return Leave(reason=f"{machine.name} is retired - machine arm {machine.name} brings it back")
     if record.state in (State.ARMED, State.INSTALLING) and record.arm:
-        return _armed(machine, record, record.arm, image=image)
+        return _armed(machine, record, record.arm, image=image, lack=lack)
     return _waiting(machine, record)
 
 
@@ -69,11 +75,9 @@ def _unlisted(record: MachineRecord | None) -> Boot:
     return Leave(reason=f"{record.name} is no longer in the configuration")
 
 
-def _armed(machine: Machine, record: MachineRecord, arm: str, *, image: str | None) -> Boot:
+def _armed(machine: Machine, record: MachineRecord, arm: str, *, image: str | None, lack: str) -> Boot:
     if image is None:
-        return Wait(
-            reason=f"{machine.name} is armed, but the image of pool {machine.pool} is not built - image build"
-        )
+        return Wait(reason=f"{machine.name} is armed, but the image of pool {machine.pool} {lack}")
     # The last granted pass may still be running or lost its report: the installer finds out by the disk's
     # marker, and only its fourth request to write ends the arm.
     attempt = min(record.attempts + 1, MOST_ATTEMPTS)

@@ -7,11 +7,11 @@ import secrets
 import shutil
 from pathlib import Path
 
-from bootstrap import failpoints
+from bootstrap import failpoints, sums
 from bootstrap.errors import UsageError
 from bootstrap.render.bundle import Bundle, File
 
-_TOP = frozenset({"appliance", "machines", "pxe", "web"})
+_TOP = frozenset({"appliance", "machines", "pxe", "web", sums.NAME})
 """What a bundle has at its top."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -49,7 +49,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     """
     folder = folder.resolve()
     _refuse_foreign(folder)
-    if read_bundle(folder) == dict(bundle):
+    if read_bundle(folder) == dict(bundle) and _has_sums(folder):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
@@ -65,12 +65,18 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
 
 
 def read_bundle(folder: Path) -> dict[str, File]:
-    """Return what `folder` holds, by path with forward slashes; nothing if there is no such folder."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    """Return the documents that `folder` holds, by path with forward slashes; nothing if there is no such folder."""
+    own = folder / sums.NAME
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != own)
     return {
         path.relative_to(folder).as_posix(): File(path.read_bytes(), path.stat().st_mode & 0o7777)
         for path in found
     }
+
+
+def _has_sums(folder: Path) -> bool:
+    file = folder / sums.NAME
+    return file.is_file() and sums.is_whole(file.read_bytes())
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -103,6 +109,7 @@ def _write_tree(folder: Path, bundle: Bundle) -> None:
         for parent in reversed(target.relative_to(folder).parents):
             (folder / parent).mkdir(mode=0o700, exist_ok=True)
         _write_new(target, file.content, file.mode)
+    _write_new(folder / sums.NAME, sums.text_of({path: file.content for path, file in bundle.items()}), 0o644)
     for made in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         _sync_folder(made)
 

@@ -19,7 +19,7 @@ from bootstrap.render.machines import family_of
 from web.answers import text, text_answer
 from web.hot import Hot
 from web.identity import Asker, asker_from
-from web.images import url_of
+from web.images import lack_of, url_of
 from web.listeners import Access, Routes
 from web.site import Site
 
@@ -52,10 +52,12 @@ def script(site: Site, asker: Asker) -> str:
     """
     cluster = site.cluster  # identify, match
     machine = cluster.machine_by_mac(asker.mac)
-    image = site.images(cluster.pool(machine.pool)) if machine else None
+    pool = cluster.pool(machine.pool) if machine else None
+    image = site.images(pool) if pool else None
+    lack = lack_of(site.images, pool) if pool and image is None else ""
 
     def decided(record: MachineRecord | None) -> Boot:
-        return decide(machine, record, image=image.key if image else None)
+        return decide(machine, record, image=image.key if image else None, lack=lack)
 
     boot = recorded(site, asker, decided)  # decide, record
     return script_of(boot, cluster, machine, image, asker)  # render

@@ -5,6 +5,7 @@ from pathlib import Path
 from bootstrap.config import parse_dump
 from bootstrap.errors import ServeError
 from bootstrap.records.documents import KINDS
+from bootstrap.sums import Sums
 from web.site import Rendered
 
 
@@ -12,13 +13,13 @@ def read_rendered(work: Path) -> Rendered:
     """Return the cluster and the machines' documents below `work`/bundle.
 
     Raises:
-        ServeError: something of it is missing or cannot be read.
+        ServeError: something of it is missing, damaged, or cannot be read.
     """
-    folder = work / "bundle"
     try:
-        cluster = parse_dump((folder / "appliance" / "cluster.json").read_bytes())
+        bundle = Sums(work / "bundle")
+        cluster = parse_dump(bundle.read("appliance/cluster.json"))
         documents = {
-            (machine.mac, kind): (folder / "machines" / machine.name / f"{kind}.ign").read_bytes()
+            (machine.mac, kind): bundle.read(f"machines/{machine.name}/{kind}.ign")
             for machine in cluster.machines
             for kind in KINDS
         }

@@ -1,12 +1,13 @@
-"""Which image each pool boots, looked up in the cache of artifacts."""
+"""Which image each pool boots, looked up in the cache of artifacts: only one whose every byte is right."""
 
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bootstrap.artifacts import Artifact, Manifest, find_manifest
+from bootstrap.artifacts import Artifact, Manifest, find_manifest, why_no_manifest
 from bootstrap.model import Cluster, Pool
+from bootstrap.scrub import Scrubber
 
 Images = Callable[[Pool], Manifest | None]
 
@@ -17,19 +18,39 @@ class CachedImages:
     """Reads the manifests of `cache` at most every FRESH_SECONDS per kind of image."""
 
     def __init__(self, cache: Path) -> None:
+        self.scrubber = Scrubber(cache)
         self._cache = cache
         self._found: dict[tuple[str, str, str], tuple[float, Manifest | None]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, pool: Pool) -> Manifest | None:
-        """Return the image of `pool`, or None if it is not built."""
-        wanted = (pool.os.family, pool.os.release, pool.os.kernel)
+        """Return the image of `pool`, or None if it is not built or damaged.
+
+        The first to ask for an image waits until its files were read.
+        """
+        manifest = self._listed(_kind(pool))
+        return manifest if manifest is not None and self.scrubber.is_sound(manifest) else None
+
+    def lack(self, pool: Pool) -> str:
+        """Return what is wrong with the image of `pool`, as the end of a sentence, with the remedy."""
+        return why_no_manifest(self._cache, *_kind(pool))
+
+    def _listed(self, wanted: tuple[str, str, str]) -> Manifest | None:
         with self._lock:
             at, manifest = self._found.get(wanted, (float("-inf"), None))
             if time.monotonic() - at > FRESH_SECONDS:
                 manifest = find_manifest(self._cache, *wanted)
                 self._found[wanted] = (time.monotonic(), manifest)
             return manifest
+
+
+def lack_of(images: Images, pool: Pool) -> str:
+    """Return why `images` has none for `pool`, as far as it knows."""
+    return images.lack(pool) if isinstance(images, CachedImages) else "is not built - image build"
+
+
+def _kind(pool: Pool) -> tuple[str, str, str]:
+    return (pool.os.family, pool.os.release, pool.os.kernel)
 
 
 def url_of(cluster: Cluster, artifact: Artifact) -> str:

@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+from bootstrap.sums import Sums
+
 OPERATOR_SOCKET = Path("run/operator.sock")
 CONFIG = Path("bundle/web/nginx.conf")
 # nginx opens these as root once; a renewed certificate or a changed port is seen after SIGHUP only.
@@ -22,7 +24,11 @@ def prepare(cache: Path) -> None:
     """Make what nginx expects in the work folder, which is the current one.
 
     A socket file of a killed nginx is removed: the next one could not bind to it.
+
+    Raises:
+        ServeError: nginx.conf is not what was rendered.
     """
+    Sums(CONFIG.parents[1]).read("web/nginx.conf")
     for folder in ("run", "log"):
         Path(folder).mkdir(mode=0o700, exist_ok=True)
     OPERATOR_SOCKET.unlink(missing_ok=True)

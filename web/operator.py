@@ -63,12 +63,18 @@ def machine_json(cluster: Cluster, record: MachineRecord) -> dict[str, Any]:
         "pool": machine.pool if machine else None,
         "state": str(state),
         "reason": reason,
-        "message": record.message or reason,
+        "message": _waits_for(record) or record.message or reason,
         "address": record.address or reserved,
         "disk": disk_text(record.disk),
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),
     }
+
+
+def _waits_for(record: MachineRecord) -> str:
+    """Return why a machine that may install was told to wait at its last boot; empty if it was not."""
+    decision, _, reason = record.answered.partition(": ")
+    return reason if record.state in (State.ARMED, State.INSTALLING) and decision == "wait" else ""
 
 
 def disk_text(disk: DiskChoice | None) -> str | None:

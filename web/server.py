@@ -24,6 +24,7 @@ from web.app import create_app, create_site
 from web.bundle import read_rendered
 from web.images import CachedImages
 from web.quiet import OneAMinute
+from web.scrubbing import Scrubbing
 from web.watch import Watcher
 
 SOCKET = Path("run/web.sock")
@@ -63,9 +64,10 @@ def load(cache: Path) -> Callable[..., Any]:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         store = open_store()
+        images = CachedImages(cache)
         site = create_site(
             store,
-            images=CachedImages(cache),
+            images=images,
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
         )
@@ -74,6 +76,7 @@ def load(cache: Path) -> Callable[..., Any]:
         log.critical("web cannot start: %s", error)
         sys.exit(error.exit_code)
     Watcher(site).start()
+    Scrubbing(site, images.scrubber).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.
     gc.collect()
     gc.freeze()

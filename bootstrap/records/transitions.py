@@ -56,6 +56,7 @@ def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: 
         ssh_answers=False,
         booted_at=None,
         is_stuck=False,
+        answered="",
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
 
