@@ -16,6 +16,7 @@ CHECKERS = (
     "ignition",  # ignition-validate
     "iptables",
     "jq",
+    "nftables",  # frames lost on a wire
     "openssl",
     "procps",
     "python3-venv",

@@ -1,6 +1,5 @@
 """Runs deploy.py as a person does, in a folder of the test's own, and looks at what it leaves."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from bootstrap.operator import Operator
+from bootstrap.status import stranger
 
 ROOT = Path(__file__).parents[2]
 LAB = "configs/lab.yaml"
@@ -73,18 +75,16 @@ class Site:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def machines(self) -> dict[str, dict[str, Any]]:
-        shown = self.run("--output", "json", "machine", "list", timeout=60)
-        assert shown.code == 0, shown.err
-        return {machine["name"] or machine["mac"]: machine for machine in json.loads(shown.out)}
+        """Return what `machine list` shows, asked without a process: polls must not take time from the machines."""
+        asked = Operator(self.work)
+        shown = [*asked.machines(), *map(stranger, asked.strangers())]
+        return {machine["name"] or machine["mac"]: machine for machine in shown}
 
     def machine(self, name: str) -> dict[str, Any]:
         return self.machines()[name]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        shown = self.run("--output", "json", "events", "--machine", name, timeout=60)
-        assert shown.code == 0, shown.err
-        found: list[dict[str, Any]] = json.loads(shown.out)
-        return found
+        return Operator(self.work).events(machine=name)
 
     def console(self, name: str) -> str:
         return (self.work / "lab" / name / "console.log").read_text(errors="replace")

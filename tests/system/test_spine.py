@@ -4,20 +4,33 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
+from bootstrap.status import is_done
 from tests.docs_commands import commands
+from tests.system.cycles import (
+    BOOT_SECONDS,
+    arm_and_cycle,
+    cycle,
+    cycle_and_wait,
+    first_to_say_more,
+    reports_dropped,
+    says,
+    wait_until_each_says_more,
+    write_passes,
+)
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, wait_for
+from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
 
 NAMES = ("w1", "w2")
-BOOT_SECONDS = 400.0  # firmware, iPXE and a Debian under emulation, two machines at once
-INSTALLER = "installing w1 of cluster lab"
-COMMIT = "firstlight: commit: "
+ADDRESSES = {"w1": "10.77.0.101", "w2": "10.77.0.102"}
+COMMITS = dict.fromkeys(NAMES, "firstlight: commit: ")
+STARTED = dict.fromkeys(NAMES, "from here: root=PARTUUID=")
+LOGINS = {name: f"{name} login:" for name in NAMES}
 
 
 @pytest.fixture(scope="module", name="site")
@@ -100,12 +113,10 @@ def test_the_installed_system_is_what_the_configuration_says(first: Outcome, sit
 def test_the_commands_of_the_documentation_work_on_the_running_lab(
     first: Outcome, site: Site, document: str
 ) -> None:
-    """Each command that the document marks as one for the lab exits 0."""
+    """Each command that the document marks as one for the lab exits 0; machines that it cycles are left to boot."""
     assert first.code == 0
     found = commands(ROOT / document, "lab")
     assert found
-    cycled = tuple(words[-1] for words in found if "cycle" in words)
-    before = site.machines()
     for words in found:
         done = subprocess.run(
             [sys.executable, *words],
@@ -117,90 +128,71 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
             timeout=120,
         )
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    wait_until_booted_again(site, cycled, before)
 
 
-def test_each_power_cycle_with_network_first_boots_from_disk(first: Outcome, site: Site) -> None:
-    """Three times off and on: each boot comes up from disk, and the disks were written exactly once."""
+@pytest.mark.promise
+def test_each_reboot_with_the_network_first_boots_from_disk(
+    first: Outcome, site: Site, promise: Promise
+) -> None:
+    """Off and on again: each boot is sent to its disk by our server and comes up from it; one write pass for ever."""
     assert first.code == 0
-    for _ in range(3):
+    reboots = rounds(ci=1, soak=10)
+    sent = {name: f"firstlight: {name} is installed" for name in NAMES}
+    before = says(site, sent)
+    for _ in range(reboots):
         cycle_and_wait(site, NAMES)
 
-    for name in NAMES:
+    for name, now in says(site, sent).items():
         machine = site.machine(name)
         assert ("installed", 1) == (machine["state"], machine["attempts"])
         assert 1 == write_passes(site, name)
-        sent = re.findall(rf"firstlight: {name} is installed\s*$", site.console(name), re.MULTILINE)
-        assert len(sent) >= 4, "each boot was sent to its disk by our server, and the console says so"
-
-
-def cycle_and_wait(site: Site, names: tuple[str, ...]) -> None:
-    """Cut the power of `names`, give it back, and wait until each has reported from its disk again."""
-    before = site.machines()
-    assert 0 == site.run("lab", "power", "cycle", *names, timeout=120).code
-    wait_until_booted_again(site, names, before)
-
-
-def wait_until_booted_again(
-    site: Site, names: tuple[str, ...], before: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Wait until each of `names` has reported from its disk later than it had in `before`."""
-
-    def all_back() -> bool:
-        now = site.machines()
-        return all(
-            now[name]["bootedAt"] not in {None, before[name]["bootedAt"]} and now[name]["sshAnswers"]
-            for name in names
-        )
-
-    wait_for(all_back, f"{names} booted from disk", timeout=BOOT_SECONDS)
-
-
-def write_passes(site: Site, name: str) -> int:
-    """Return how often the machine's installer began to write its disk, as its own console says."""
-    return len(re.findall(r"firstlight: clear: \d+% ", site.console(name)))
-
-
-def test_lost_completion_reports_never_cost_a_second_write(first: Outcome, site: Site) -> None:
-    """With every report of the first attempt's end dropped, the marker on the disk tells the truth in the end."""
-    assert first.code == 0
-    passes = write_passes(site, "w1")
-    assert 0 == site.run("machine", "arm", "w1", "--yes", timeout=60).code
-    assert 0 == site.run("lab", "power", "cycle", "w1", timeout=60).code
-    wait_for(
-        lambda: site.console("w1").count(COMMIT) == passes + 1, "w1 commits", timeout=BOOT_SECONDS, every=0.05
+        assert reboots <= now - before[name], "each boot was sent to its disk by our server"
+    promise(
+        promise="S-08 network first",
+        asked="10 reboots, network first, BIOS and UEFI: 10 boots from disk, 1 write pass",
+        done=f"{reboots} reboots of each machine",
+        found=f"{reboots} of {reboots} boots from disk each, 1 write pass each",
     )
-    with reports_dropped(site, "10.77.0.101"):
-        installers = site.console("w1").count(INSTALLER)
-        wait_for(
-            lambda: site.console("w1").count(INSTALLER) == installers + 1,
-            "w1 netboots the installer again",
-            timeout=BOOT_SECONDS,
-        )
-        assert "installing" == site.machine("w1")["state"], "no report of the end has come through"
-    wait_for(lambda: site.machine("w1")["sshAnswers"], "w1 is up from its disk", timeout=BOOT_SECONDS)
-
-    machine = site.machine("w1")
-    assert ("installed", 1) == (machine["state"], machine["attempts"])
-    assert passes + 1 == write_passes(site, "w1")
-    assert "already-installed" in {event["what"] for event in site.events("w1")}
 
 
-class reports_dropped:  # noqa: N801  # reads as the clause it is
-    """Drops every packet from `address` to our HTTPS port, in the lab's namespace only."""
+@pytest.mark.promise
+def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
+    first: Outcome, site: Site, promise: Promise
+) -> None:
+    """All reports are lost from the end of an install on: each boot still ends in the machine's own system."""
+    assert first.code == 0
+    reboots = rounds(ci=1, soak=10)
+    passes = {name: write_passes(site, name) for name in NAMES}
+    commits = says(site, COMMITS)
+    arm_and_cycle(site, NAMES)
+    with reports_dropped(site) as drop:
+        started, logins = says(site, STARTED), says(site, LOGINS)
+        for name in first_to_say_more(site, COMMITS, commits):
+            drop(ADDRESSES[name])
+        wait_until_each_says_more(site, LOGINS, logins)
+        for _ in range(reboots):
+            logins = says(site, LOGINS)
+            cycle(site, NAMES)
+            wait_until_each_says_more(site, LOGINS, logins)
+        for name, machine in site.machines().items():
+            assert ("installing", 1) == (machine["state"], machine["attempts"]), "no report has come through"
+            assert 1 + reboots == says(site, STARTED)[name] - started[name]
 
-    def __init__(self, site: Site, address: str) -> None:
-        self._namespace = site.namespace
-        self._rule = ("INPUT", "-s", address, "-p", "tcp", "--dport", "8443", "-j", "DROP")
+    wait_for(lambda: all_are_up(site), "their own systems are heard", timeout=BOOT_SECONDS)
+    for name, machine in site.machines().items():
+        assert ("installed", 1) == (machine["state"], machine["attempts"])
+        assert passes[name] + 1 == write_passes(site, name)
+    promise(
+        promise="S-08 network first, reports lost",
+        asked="the same 10 reboots with every completion report dropped: 10 boots from disk, 1 write pass",
+        done=f"an install of both machines and {reboots} reboots, no report heard",
+        found=f"{reboots} of {reboots} boots into their own systems each, 1 write pass each",
+    )
 
-    def _iptables(self, action: str) -> None:
-        subprocess.run(["ip", "netns", "exec", self._namespace, "iptables", action, *self._rule], check=True)
 
-    def __enter__(self) -> None:
-        self._iptables("-I")
-
-    def __exit__(self, *_: object) -> None:
-        self._iptables("-D")
+def all_are_up(site: Site) -> bool:
+    """Return whether every machine runs from its disk and SSH answers."""
+    return all(is_done(machine) for machine in site.machines().values())
 
 
 def test_down_leaves_nothing_behind(first: Outcome, site: Site) -> None:
