@@ -11,9 +11,11 @@ from pathlib import Path
 from bootstrap import config
 from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
-from pxe import dnsmasq, interfaces, loaders, probe, report
+from pxe import dnsmasq, interfaces, loaders, probe, report, urgent
+from pxe.leases import Leases
 from pxe.observe import Observer
 from pxe.pidfile import Ready, only_one
+from pxe.service import Gatherer, Service
 from pxe.stop import Stop
 from pxe.supervise import supervise
 
@@ -63,18 +65,23 @@ def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: 
         log.warning("ended the dnsmasq that a killed pxe left behind (pid %s)", ", ".join(map(str, ended)))
     _check_ground(cluster, stop, probes)
     _place_loaders(cluster, work, runtime)
-    command = dnsmasq.command(runtime)
     ready = Ready(work / "run" / "pxe.ready")
     reporter = report.Reporter(f"{cluster.secure_url}/v1/pxe/events", report.session(work))
+    leases = Leases(cluster, work / "run" / "leases", dnsmasq.hosts_file(runtime), time.time)
+    leases.load()
+    service = Service(dnsmasq.command(runtime), work, leases, ready.say)
+    events = Gatherer(reporter.put)
     observer = Observer(
-        root=runtime / "tftp", report=reporter.put, neighbour=interfaces.neighbour, on_ready=ready.say
+        root=runtime / "tftp", report=events.put, neighbour=interfaces.neighbour, on_ready=service.serves
     )
+    urgent.prefer(os.getpid(), urgent.READER_NICENESS)
     reporter.start()
     try:
-        supervise(lambda: dnsmasq.Dnsmasq(command, work), observer, stop, on_end=ready.withdraw)
+        supervise(service.start, service.listener(observer, events), stop, on_end=ready.withdraw)
     finally:
         ready.withdraw()
         reporter.close()
+        leases.close()
 
 
 def _cluster(work: Path) -> Cluster:

@@ -50,5 +50,7 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     A machine chooses its vendor class, host name and file names freely: a terminal that shows them must not
     obey them, and a log must not grow by them.
     """
+    if len(text) <= longest and text.isprintable():
+        return text
     printable = "".join(character for character in text[: 4 * longest] if character.isprintable())
     return printable if len(printable) <= longest else printable[: longest - 1] + "…"

@@ -21,6 +21,10 @@ MOST_MESSAGES = 8  # in one packet; there are two
 IPXE, UNKNOWN = "ipxe", "unknown-firmware"  # tags of configs/dnsmasq
 
 _LINE = re.compile(r"dnsmasq(?:-(?P<part>dhcp|tftp))?\[\d+\]: (?P<text>.*)")
+_ROUTINE = re.compile(r"dnsmasq-dhcp\[\d+\]: \d+ ")
+_NOISE = re.compile(
+    r"dnsmasq-dhcp\[\d+\]: \d+ (?:requested options:|next server:|sent size: *\d+ option: *(?!67 )\d+ )"
+)
 _PACKET = re.compile(r"(?P<xid>\d+) (?P<text>.*)")
 _MAC = r"(?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5})"
 _MESSAGE = re.compile(
@@ -132,15 +136,19 @@ class LogReader:
 
 def version_started(line: str) -> str | None:
     """Return the version that dnsmasq names once its sockets are open and it serves, else None."""
-    match = _LINE.match(line[:LONGEST_LINE])
+    match = _LINE.match(line[:LONGEST_LINE]) if "started" in line else None
     started = _STARTED.match(match["text"]) if match and match["part"] is None else None
     return started["version"] if started else None
 
 
+def is_noise(line: str) -> bool:
+    """Return whether `line` lists options that we do not read: two lines of three, 20,000 a second in a storm."""
+    return _NOISE.match(line) is not None
+
+
 def is_routine(line: str) -> bool:
     """Return whether `line` only describes a packet, which the events tell better."""
-    match = _LINE.match(line[:LONGEST_LINE])
-    return bool(match and match["part"] == "dhcp" and _PACKET.match(match["text"]))
+    return _ROUTINE.match(line) is not None
 
 
 def arch_of(vendor_class: str, tags: Collection[str]) -> int | None:

@@ -43,11 +43,12 @@ class Observer:
             log.info("dnsmasq %s serves", version)
             self._reader = LogReader(self._root)
             self._on_ready()
-        elif is_routine(line):
+        routine = is_routine(line)
+        if routine and log.isEnabledFor(logging.DEBUG):
             log.debug("%s", clean(line))
         events = self._reader.feed(line)
         self._tell(events)
-        if not events and not version and not is_routine(line) and line.strip():
+        if not events and not version and not routine and line.strip():
             log.info("%s", clean(line))
 
     def quiet(self) -> None:

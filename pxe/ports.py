@@ -45,6 +45,17 @@ def holders_of_ports(ports: Collection[int] = SERVED) -> tuple[Holder, ...]:
     return holders(frozenset(inodes))
 
 
+def descriptors_on(pid: int, ports: Collection[int]) -> tuple[int, ...]:
+    """Return the descriptors of `pid` that are IPv4 UDP sockets on one of `ports`."""
+    try:
+        inodes = inodes_of((PROC / str(pid) / "net" / "udp").read_text(), ports)
+        entries = [(int(entry.name), str(entry.readlink())) for entry in (PROC / str(pid) / "fd").iterdir()]
+    except OSError:  # it ended, or is not ours to look into
+        return ()
+    matches = ((number, _SOCKET.fullmatch(target)) for number, target in entries)
+    return tuple(number for number, match in matches if match and int(match[1]) in inodes)
+
+
 def arguments_of(pid: int) -> tuple[str, ...]:
     """Return the command line of `pid` as a tuple; empty if it is gone or a zombie."""
     try:
