@@ -121,7 +121,7 @@ def _quieten(namespace: str) -> None:
     """Forward nothing between networks, and leave IPv6 off: no router would ever answer it."""
     for key, value in QUIET:
         script = f"test ! -e /proc/sys/net/{key} || echo {value} > /proc/sys/net/{key}"
-        _run(in_namespace(namespace, ("sh", "-c", script)))
+        run(in_namespace(namespace, ("sh", "-c", script)))
 
 
 def _build_bridge(kernel: NetNS, network: Network) -> None:
@@ -218,10 +218,15 @@ def _remove_empty_mount() -> None:
 
 
 def _ip(*arguments: str) -> None:
-    _run(("ip", *arguments))
+    run(("ip", *arguments))
 
 
-def _run(argv: Sequence[str]) -> None:
+def run(argv: Sequence[str]) -> None:
+    """Run a command of iproute2's kind to its end.
+
+    Raises:
+        LabError: it is missing, failed or hangs.
+    """
     try:
         subprocess.run(
             argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=IP_SECONDS

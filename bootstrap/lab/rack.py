@@ -12,7 +12,7 @@ from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms
 from bootstrap.lab.network import Network
 from bootstrap.lab.power import PowerState, Slot
 from bootstrap.model import Cluster
-from bootstrap.processes import end, running_pid, start_detached
+from bootstrap.processes import end, running_pid
 from bootstrap.progress import Progress, silent
 
 PRIVATE = 0o700
@@ -210,12 +210,16 @@ class Rack:
 
     def _start_router(self) -> None:
         """Have somebody tell iPXE that there is no IPv6 router; one that runs already goes on."""
-        if running_pid(self._router_pid_file, str(self._lab)) is not None:
+        if running_pid(self._router_pid_file, str(self._router_pid_file)) is not None:
             return
-        # The folder in its command line tells our process from others.
-        command = (sys.executable, "-I", str(router.__file__), self._network.bridge, str(self._lab))
-        pid = start_detached(self.in_namespace(command), self._lab / "router.log")
-        self._router_pid_file.write_text(f"{pid}\n")
+        command = (
+            sys.executable,
+            "-I",
+            str(router.__file__),
+            self._network.bridge,
+            str(self._router_pid_file),
+        )
+        network.run(self.in_namespace(command))
 
     def _end_processes(self) -> None:
         for _ in range(SWEEPS):

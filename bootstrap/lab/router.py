@@ -5,11 +5,13 @@ me" (RFC 4861, section 4.2). Nobody gets an IPv6 address by it. It runs as a pro
 and ends with it.
 """
 
-import signal
+import contextlib
+import os
 import socket
 import struct
 import sys
 from ipaddress import IPv6Address
+from pathlib import Path
 
 ETHERTYPE_IPV6 = 0x86DD
 ICMPV6 = 58
@@ -57,18 +59,30 @@ def link_local(mac: bytes) -> bytes:
     return bytes.fromhex("fe80000000000000") + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
 
 
-def serve(interface: str) -> None:
-    """Answer on `interface` until SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    protocol = socket.htons(ETHERTYPE_IPV6)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, protocol) as wire:
+def main(interface: str, pid_file: str) -> None:
+    """Go to the background, as QEMU does, and answer on `interface` until SIGTERM; the pid is in `pid_file` by then."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_IPV6)) as wire:
         wire.bind((interface, ETHERTYPE_IPV6))
-        mac = wire.getsockname()[4]
-        while True:
-            said = answer(wire.recv(LONGEST_FRAME), mac)
-            if said is not None:
+        pid = os.fork()
+        if pid:
+            Path(pid_file).write_text(f"{pid}\n")
+            return
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nothing, standard)
+        serve(wire)
+
+
+def serve(wire: socket.socket) -> None:
+    """Answer what is heard on `wire`, until its interface goes down; the next `lab up` starts us again."""
+    mac = wire.getsockname()[4]
+    while True:
+        said = answer(wire.recv(LONGEST_FRAME), mac)
+        if said is not None:
+            with contextlib.suppress(OSError):  # the bridge is down: who asked will ask again
                 wire.send(said)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    main(*sys.argv[1:])

@@ -165,6 +165,50 @@ def test_nothing_leaves_the_namespace(rack: Rack) -> None:
     assert "Network is unreachable" in outward.stderr
 
 
+@pytest.fixture
+def neighbour(rack: Rack) -> Iterator[tuple[str, ...]]:
+    """A computer on the rack's bridge, in a namespace of its own with IPv6 on; yields how to run commands there."""
+    rack.up()
+    other = f"{NAMESPACE}-neighbour"
+    output("ip", "netns", "add", other)
+    try:
+        output(
+            "ip",
+            "-n",
+            NAMESPACE,
+            "link",
+            "add",
+            "cable",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "card",
+            "netns",
+            other,
+        )
+        output("ip", "-n", NAMESPACE, "link", "set", "cable", "master", "eth0", "up")
+        yield ("ip", "netns", "exec", other)
+    finally:
+        output("ip", "netns", "del", other)
+
+
+def test_who_asks_for_an_ipv6_router_is_told_that_there_is_none(neighbour: tuple[str, ...]) -> None:
+    """The kernel of a neighbour asks as its card comes up; tcpdump reads the answer and finds its checksum right."""
+    listen = (*neighbour, "tcpdump", "-nnvv", "-i", "card", "-c", "1", "icmp6 and ip6[40] == 134")
+    with subprocess.Popen(listen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tcpdump:
+        output(*neighbour, "ip", "link", "set", "card", "up")
+        said, _ = tcpdump.communicate(timeout=60)
+    routes = output(*neighbour, "ip", "-6", "route", "show", "default")
+    addresses = output(*neighbour, "ip", "-6", "-br", "address", "show", "card").split()
+
+    assert "router advertisement" in said
+    assert "[icmp6 sum ok]" in said
+    assert "router lifetime 0s" in said
+    assert "" == routes
+    assert ["fe80"] == [address.partition("::")[0] for address in addresses[2:]]
+
+
 def test_bridge_forwards_at_once_and_says_whose_it_is(rack: Rack, tmp_path: Path) -> None:
     rack.up()
     shown = output("ip", "-n", NAMESPACE, "-d", "link", "show", "eth0")
