@@ -19,48 +19,55 @@ ENDING = frozenset({"complete", "already-installed", "booted", "failed"})
 Checker = Callable[[History], list[Violation]]
 
 
+class _Log:
+    """The final event log and all that was seen of it before, found by number, machine and content."""
+
+    def __init__(self, history: History) -> None:
+        self.final = _by_seq(history.final["events"])
+        self.earlier = _by_seq(history.values("event"))
+        self.contents = {
+            (event["machine"], event["what"], event["decision"])
+            for event in (*self.final.values(), *self.earlier.values())
+        }
+        mine = _by_machine(history.final["events"])
+        self._dropped_below = {
+            name: min(event["seq"] for event in events)
+            for name, events in mine.items()
+            if len(events) >= KEPT_EVENTS
+        }
+
+    def get(self, seq: int, machine: str) -> dict[str, Any] | None:
+        """Return an event of `machine`, also one that a full log has dropped since: only the newest are kept."""
+        if seq < self._dropped_below.get(machine, 0):
+            return self.earlier.get(seq)
+        return self.final.get(seq)
+
+
 def lost_events(history: History) -> list[Violation]:
     """Every acknowledged report, arm and write pass is in the final log, with the number that was answered."""
-    log = _by_seq(history.final["events"])
+    log = _Log(history)
     return [
         Violation("lost event", f"{call.what} of {call.who} was acknowledged and is not in the log", (call,))
         for call in history.calls
-        if call.is_done and not _is_kept(history, log, call)
+        if call.is_done and not _is_kept(log, call)
     ]
 
 
-def _is_kept(history: History, log: Mapping[int, dict[str, Any]], call: Call) -> bool:
+def _is_kept(log: _Log, call: Call) -> bool:
+    name = call.arguments.get("name", call.who)
     match call.what:
         case "report":
-            return not call.body.get("seq") or _has_report(history, log, call)
+            return not call.body.get("seq") or _is_report(log.get(call.body["seq"], name), name, call)
         case "arm":
-            return _has(history, call, what="armed", decision=call.body["arm"])
+            return (name, "armed", call.body["arm"]) in log.contents
         case "begin":
-            decision = f"attempt {call.body['attempt']} of {MOST_ATTEMPTS}"
-            return _has(history, call, what="begin", decision=decision)
+            return (name, "begin", f"attempt {call.body['attempt']} of {MOST_ATTEMPTS}") in log.contents
     return True
 
 
-def _has_report(history: History, log: Mapping[int, dict[str, Any]], call: Call) -> bool:
-    event = log.get(call.body["seq"]) or _dropped(history, call)
+def _is_report(event: Mapping[str, Any] | None, name: str, call: Call) -> bool:
     kinds = ENDING if call.arguments["kind"] in ENDING else {call.arguments["kind"]}
-    return event is not None and event["machine"] == call.who and event["what"] in kinds
-
-
-def _has(history: History, call: Call, *, what: str, decision: str) -> bool:
-    name = call.arguments.get("name", call.who)
-    wanted = (name, what, decision)
-    return any(
-        (event["machine"], event["what"], event["decision"]) == wanted for event in _all_events(history)
-    )
-
-
-def _dropped(history: History, call: Call) -> dict[str, Any] | None:
-    """Return an event that the log held once and has dropped since, as it may: only the newest are kept."""
-    mine = [event for event in history.final["events"] if event["machine"] == call.who]
-    if len(mine) < KEPT_EVENTS or call.body["seq"] > min(event["seq"] for event in mine):
-        return None
-    return _by_seq(history.values("event")).get(call.body["seq"])
+    return event is not None and event["machine"] == name and event["what"] in kinds
 
 
 def wrong_numbers(history: History) -> list[Violation]:
@@ -100,28 +107,47 @@ def _dropped_below(events: Iterable[Mapping[str, Any]]) -> int:
 
 def _backwards(history: History) -> Iterator[Violation]:
     """Yield events that were answered before another was asked for, and have the higher number."""
-    first: dict[int, Call] = {}
-    for call in sorted(history.calls, key=lambda call: call.ended or 0.0):
-        if call.is_done and call.body.get("seq"):
-            first.setdefault(call.body["seq"], call)
+    ends = sorted(_first_answers(history), key=lambda call: call.ended or 0.0)
+    asked = _first_asked(history)
     highest: Call | None = None
-    begins = sorted(first.values(), key=lambda call: call.began)
-    ends = sorted(first.values(), key=lambda call: call.ended or 0.0)
     at = 0
-    for call in begins:
-        while at < len(ends) and (ends[at].ended or 0.0) < call.began:
+    for call in sorted(ends, key=lambda call: asked[_repeats(call)]):
+        while at < len(ends) and (ends[at].ended or 0.0) < asked[_repeats(call)]:
             highest = max(highest or ends[at], ends[at], key=lambda one: int(one.body["seq"]))
             at += 1
         if highest and highest.body["seq"] > call.body["seq"]:
             yield Violation("number goes back", "a later event has the lower number", (highest, call))
 
 
+def _first_answers(history: History) -> list[Call]:
+    """Return of the calls with the same event number the one that was answered first."""
+    first: dict[int, Call] = {}
+    for call in sorted(history.calls, key=lambda call: call.ended or 0.0):
+        if call.is_done and call.body.get("seq"):
+            first.setdefault(call.body["seq"], call)
+    return list(first.values())
+
+
+def _repeats(call: Call) -> tuple[object, ...]:
+    """Return what a call has in common with its repetitions, which may all get the number of the first."""
+    if call.arguments["kind"] in ENDING:
+        return (call.mac, call.arguments["arm"])
+    return (id(call),)
+
+
+def _first_asked(history: History) -> dict[tuple[object, ...], float]:
+    reports = (call for call in history.calls if call.what == "report")
+    asked: dict[tuple[object, ...], float] = {}
+    for call in sorted(reports, key=lambda call: call.began):
+        asked.setdefault(_repeats(call), call.began)
+    return asked
+
+
 def illegal_transitions(history: History) -> list[Violation]:
     """Every change of a machine's state is an edge of RULES, and each record is what its events say."""
     found: list[Violation] = []
-    names = {event["machine"] for event in history.final["events"]}
-    for name in sorted(names):
-        found += _illegal_in_log([event for event in history.final["events"] if event["machine"] == name])
+    for events in _by_machine(history.final["events"]).values():
+        found += _illegal_in_log(events)
     samples: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for machine in (*history.values("machine"), *history.final["machines"]):
         samples[machine["mac"]].append(machine)
@@ -177,8 +203,9 @@ def _reachable(state: State) -> set[State]:
 
 def _contradictions(history: History) -> Iterator[Violation]:
     """Yield machines whose last record is not what their last events say: the two are one commit."""
+    logs = _by_machine(history.final["events"])
     for machine in history.final["machines"]:
-        mine = [event for event in history.final["events"] if event["machine"] == machine["name"]]
+        mine = logs.get(machine["name"], [])
         moves = [event for event in mine if state_after(event)]
         if moves and state_after(moves[-1]) != machine["state"]:
             text = f"{machine['name']} is {machine['state']}, its last event says {state_after(moves[-1])}"
@@ -279,3 +306,10 @@ def _all_events(history: History) -> list[dict[str, Any]]:
 
 def _by_seq(events: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {event["seq"]: event for event in events}
+
+
+def _by_machine(events: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in events:
+        found[event["machine"]].append(event)
+    return found

@@ -340,7 +340,7 @@ class Observer:
 class Fleet:
     """All machines at once, each in a thread; they go on living until told that it is enough."""
 
-    def __init__(self, site: Site, history: History, dice: random.Random) -> None:
+    def __init__(self, site: Site, history: History, count: int, dice: random.Random) -> None:
         self._site = site
         self._is_enough = threading.Event()
         self.problems: list[BaseException] = []
@@ -348,7 +348,7 @@ class Fleet:
             self._card = Card("cli0")
         self.machines = [
             Machine(site, self._card, history, number, random.Random(dice.getrandbits(64)))
-            for number in range(site.count)
+            for number in range(count)
         ]
         self._threads = [
             threading.Thread(target=self._live, args=(machine,), name=machine.name)
@@ -389,16 +389,16 @@ class Fleet:
             with inside(self._site.client):
                 while True:
                     machine.run()
-                    if self._is_enough.wait(random.uniform(0.5, 3.0)):
+                    if self._is_enough.wait(random.uniform(1.0, 5.0)):
                         return
         except BaseException as error:  # noqa: BLE001  # the test's own thread reads it
             self.problems.append(error)
 
 
 @contextmanager
-def fleet(site: Site, history: History, dice: random.Random) -> Iterator[Fleet]:
-    """Run the machines of a site that is up; they have ended when the block is left."""
-    made = Fleet(site, history, dice)
+def fleet(site: Site, history: History, count: int, dice: random.Random) -> Iterator[Fleet]:
+    """Run `count` machines of a site that is up; they have ended when the block is left."""
+    made = Fleet(site, history, count, dice)
     try:
         made.start()
         yield made

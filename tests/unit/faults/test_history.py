@@ -173,6 +173,13 @@ def test_a_later_event_with_a_lower_number_is_found() -> None:
     assert "number goes back" in broken(rules.wrong_numbers, story)
 
 
+def test_a_repeated_end_may_be_answered_with_its_old_number() -> None:
+    story = good()
+    seq = next(event["seq"] for event in story.events if event["what"] == "complete")
+    story.call("report", 200, {"seq": seq}, arm=ARM, kind="already-installed")
+    assert rules.wrong_numbers(story.end()) == []
+
+
 def test_an_edge_that_is_not_in_the_graph_is_found_in_the_log() -> None:
     story = Story()
     story.event("accepted", who="appliance")

@@ -1,0 +1,253 @@
+"""Each process of the appliance is killed, hung and made to fail while a rack of machines boots and installs.
+
+One appliance, one history: whatever happens in any of these tests, no checker may find anything in the whole of it.
+"""
+
+import base64
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bootstrap.failpoints import NAMES, VARIABLE
+from tests.history import History
+from tests.history_order import check
+from tests.system.fleet import Observer, fleet, story
+from tests.system.fleet_site import ROLES, Site, site, wait_for
+from tests.tier import SOAK, Promise, dice, rounds, seed
+
+pytestmark = [pytest.mark.system, pytest.mark.promise]
+
+MACHINES = 100
+FEW = 30
+FINISH_SECONDS = 240.0
+BACK_SECONDS = 60.0
+ACTIONS = ("kill", "raise", "sleep:2")
+# How many times each is passed before it fails once more: seldom enough that a rack gets on in between.
+EVERY = {
+    "store.commit.before": 67,
+    "store.commit.after": 89,
+    "ledger.batch.before": 103,
+    "web.answer.before": 241,
+    "pxe.report.before": 13,
+    "pxe.report.after": 17,
+}
+AT_START = ("disk.file.before", "disk.file.after", "disk.bundle.before", "disk.bundle.after")
+OFFLINE = ("artifact.rename.before", "artifact.rename.after")
+"""Reached when images are built or imported, not by a running appliance: tests/unit/faults/test_failpoints_files.py."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The appliance that is up, and the history of everything."""
+
+    site: Site
+    history: History
+    observer: Observer
+
+    def verdict(self) -> None:
+        """Look at the whole history, now that nothing happens any more."""
+        wait_for(self.site.is_ready, BACK_SECONDS, lambda: self.site.log[-4000:])
+        self.observer.end()
+        found = check(self.history)
+        assert not found, story(self.history, found)
+
+    def acknowledged(self) -> int:
+        return sum(bool(call.is_done and call.body.get("seq")) for call in self.history.calls)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("f")
+    history = History()
+    with ExitStack() as stack:
+        made = stack.enter_context(site(folder, MACHINES))
+        made.up()
+        observer = stack.enter_context(Observer(made, history))
+        stack.callback(history.write, folder / "history.jsonl")
+        yield Rig(made, history, observer)
+
+
+def victim(rig: Rig, role: str) -> int:
+    """Return the process that plays `role`, once there is one."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        pid = rig.site.pid_of(role)
+        found.extend([pid] if pid is not None else [])
+        return bool(found)
+
+    wait_for(is_there, BACK_SECONDS, lambda: f"{role} did not come back: {rig.site.log[-4000:]}")
+    return found[0]
+
+
+def shuffled(random_: random.Random, count: int) -> list[str]:
+    """Return `count` roles in random order, each as often as the others."""
+    roles = [ROLES[number % len(ROLES)] for number in range(count)]
+    random_.shuffle(roles)
+    return roles
+
+
+def test_processes_killed_at_random_lose_nothing_and_stop_nobody(rig: Rig, promise: Promise) -> None:
+    chance, kills = dice("kills"), rounds(ci=50, soak=200)
+    killed: Counter[str] = Counter()
+    with fleet(rig.site, rig.history, MACHINES, dice("fleet of the kills")) as rack:
+        for role in shuffled(chance, kills):
+            pid = victim(rig, role)
+            rig.history.saw("kill", {"role": role, "pid": pid})
+            os.kill(pid, signal.SIGKILL)
+            killed[role] += 1
+            time.sleep(chance.uniform(0.1, 1.5))
+        rack.finish(FINISH_SECONDS)
+        lives = rack.lives
+    rig.verdict()
+
+    assert killed.total() == kills
+    assert min(killed[role] for role in ROLES) >= kills // len(ROLES)
+    promise(
+        promise="S-01 kill -9 of every process",
+        asked="200 kills under 100 machines: 0 acknowledged events lost, 0 illegal transitions, all finish",
+        done=f"{kills} kills of {len(ROLES)} processes while {MACHINES} machines installed {lives} times",
+        found=f"0 of {rig.acknowledged()} acknowledged events lost, 0 illegal transitions, 0 duplicate addresses, "
+        f"all finished ({len(rig.history.calls)} requests, one order explains the answers)",
+        seed=seed(),
+    )
+
+
+def test_processes_that_hang_delay_machines_and_stop_nobody(rig: Rig, promise: Promise) -> None:
+    seconds, hangs = rounds(ci=3, soak=25), 0
+    with fleet(rig.site, rig.history, MACHINES, dice("fleet of the hangs")) as rack:
+        for role in shuffled(dice("hangs"), len(ROLES)):
+            pid = victim(rig, role)
+            rig.history.saw("hang", {"role": role, "pid": pid})
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                time.sleep(seconds)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            hangs += 1
+            time.sleep(1)
+        rack.finish(FINISH_SECONDS)
+        lives = rack.lives
+    rig.verdict()
+
+    promise(
+        promise="S-01 hangs",
+        asked="each process stopped for seconds and continued: all machines finish",
+        done=f"{hangs} processes stopped for {seconds} s each, {MACHINES} machines",
+        found=f"all finished ({lives} installs), nothing lost",
+        seed=seed(),
+    )
+
+
+def cases() -> list[dict[str, str]]:
+    """Return what to arm, run by run: in CI every name at once, turning the actions; in a soak each alone."""
+    names = tuple(EVERY)
+    turned = [
+        {name: ACTIONS[(at + turn) % len(ACTIONS)] for at, name in enumerate(names)}
+        for turn in range(len(ACTIONS))
+    ]
+    alone = [{name: action} for name in names for action in ACTIONS]
+    return alone if SOAK else turned
+
+
+def test_every_failpoint_of_the_appliance_fails_and_nothing_is_lost(rig: Rig, promise: Promise) -> None:
+    tried: set[tuple[str, str]] = set()
+    for number, case in enumerate(cases()):
+        setting = ",".join(f"{name}={action}%{EVERY[name]}" for name, action in case.items())
+        os.kill(victim(rig, "serve"), signal.SIGKILL)
+        said = len(rig.site.log)
+        rig.site.up(**{VARIABLE: setting})
+        with fleet(rig.site, rig.history, FEW, dice(f"failpoints {number}")) as rack:
+            rack.finish(FINISH_SECONDS)
+        log = rig.site.log[said:]
+        assert f"this process fails on purpose ({setting})" in log
+        assert_it_failed(case, log)
+        tried.update(case.items())
+    os.kill(victim(rig, "serve"), signal.SIGKILL)
+    rig.site.up()
+    rig.verdict()
+
+    assert {name for name, _ in tried} == set(NAMES) - set(AT_START) - set(OFFLINE)
+    assert len(tried) == len(EVERY) * len(ACTIONS)
+    promise(
+        promise="S-01 failpoints",
+        asked="each failpoint of the appliance x kill, EIO, 2 s of sleep: no checker finds anything, all finish",
+        done=f"{len(tried)} of {len(tried)} pairs, in {len(cases())} runs of {FEW} machines",
+        found=f"0 violations in {len(rig.history.calls)} requests, all finished",
+        seed=seed(),
+    )
+
+
+def assert_it_failed(case: dict[str, str], log: str) -> None:
+    """A failpoint that nobody passed proves nothing."""
+    for name, action in case.items():
+        part = "pxe" if name.startswith("pxe.") else "the application"
+        if action == "kill":
+            assert f"{part} ended (exit" in log, (name, log[-3000:])
+        elif action == "raise":
+            word = "web does not take events" if part == "pxe" else "the store failed"
+            word = "our failure" if name in ("web.answer.before", "ledger.batch.before") else word
+            assert word in log, (name, log[-3000:])
+
+
+@pytest.mark.parametrize("name", AT_START)
+def test_an_up_cut_at_a_failpoint_is_made_good_by_the_next(rig: Rig, name: str) -> None:
+    """The start that is killed or meets EIO says so, leaves nothing half, and the next `up` works."""
+    for action in ("kill", "raise"):
+        rig.site.down()
+        change(rig.site)
+        assert rig.site.run("up", "--no-wait", **{VARIABLE: f"{name}={action}@1"}).returncode != 0
+        rig.site.up()
+        assert rig.site.is_ready()
+    rig.verdict()
+
+
+def change(where: Site) -> None:
+    """Change the configuration in something that every document of a machine shows, but no decision."""
+    config = where.folder / "c.yaml"
+    text = config.read_text()
+    line = f"# {time.monotonic_ns()}\nssh: {{authorizedKeys: ['ssh-ed25519 {key()} someone']}}\n"
+    config.write_text(text.partition("# ")[0] + line)
+
+
+def key() -> str:
+    body = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + random.randbytes(32)
+    return base64.b64encode(body).decode()
+
+
+def test_nothing_outlives_a_killed_supervisor_and_up_works_again(rig: Rig) -> None:
+    for waits in (True, False) * rounds(ci=1, soak=5):
+        os.kill(victim(rig, "serve"), signal.SIGKILL)
+        if waits:
+            wait_for(lambda: not rig.site.pids(), BACK_SECONDS, lambda: f"left: {rig.site.pids()}")
+        rig.site.up()
+        assert rig.site.is_ready()
+    rig.verdict()
+
+
+def test_readyz_says_that_pxe_is_away(rig: Rig) -> None:
+    os.kill(victim(rig, "pxe"), signal.SIGKILL)
+    told: set[str] = set()
+
+    def has_told() -> bool:
+        answer = rig.site.ask("GET", "/readyz")
+        told.add(answer.body.decode() if answer.status == 503 else "")
+        return any("pxe does not serve" in text for text in told)
+
+    wait_for(has_told, BACK_SECONDS, lambda: f"it said {told}")
+    wait_for(rig.site.is_ready, BACK_SECONDS, lambda: rig.site.log[-4000:])
+
+
+def test_nothing_is_left_when_all_is_down(rig: Rig) -> None:
+    rig.site.down()
+    assert rig.site.pids() == ()
+    assert not Path("/run/firstlight/fleet").exists()
+    rig.site.up()
