@@ -1,7 +1,6 @@
 """Ctrl-C at any moment takes back what the run has started, and exits 130."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -13,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.system.spine import CACHE, HEARS_CTRL_C, LAB, ROOT, Site, interrupt, leftovers, running, wait_for
+from tests.tier import dice
 
 pytestmark = pytest.mark.system
 
 OVERLAY = "tests/system/overlay-interrupt.yaml"
 INTERRUPTED = 130
-SEED = 20261122
+EARLY_MOMENTS = ("downloading packages", "unpacking packages", "installing packages")
+LAST_MOMENT = "making the boot loaders"  # all mounts are there by then, and a chroot's processes
 
 
 @pytest.fixture(name="site")
@@ -32,10 +33,7 @@ def says(log: Path, text: str) -> bool:
     return log.exists() and text in log.read_text(errors="replace")
 
 
-@pytest.mark.parametrize(
-    "moment",
-    ["downloading packages", "unpacking packages", "installing packages", "making the boot loaders"],
-)
+@pytest.mark.parametrize("moment", [dice("moment of the image").choice(EARLY_MOMENTS), LAST_MOMENT])
 def test_ctrl_c_while_an_image_is_built_leaves_nothing(site: Site, tmp_path: Path, moment: str) -> None:
     """The build starts from an empty cache, and neither a mount, a process nor half an image stays."""
     fresh = Site(deploy=site.deploy, cache=tmp_path / "cache", configs=site.configs, name=site.name)
@@ -65,17 +63,17 @@ def test_ctrl_c_while_the_rack_comes_up_leaves_nothing(site: Site, tmp_path: Pat
 
 
 def test_ctrl_c_at_random_moments_leaves_nothing(site: Site, tmp_path: Path) -> None:
-    """Ten times, anywhere in the first seconds; the seed is printed by a failure."""
-    moments = random.Random(SEED)
-    for round_ in range(10):
+    """Anywhere in the first seconds, as the dice fall."""
+    moments = dice("moments of Ctrl-C")
+    for round_ in range(5):
         delay = moments.uniform(0.6, 6.0)
         log = tmp_path / f"log-{round_}"
         with running(site, log=log) as process:
             time.sleep(delay)
             code = interrupt(process)
 
-        assert INTERRUPTED == code, f"seed {SEED}, round {round_}, after {delay:.2f} s: {log.read_text()}"
-        assert [] == leftovers(site), f"seed {SEED}, round {round_}, after {delay:.2f} s"
+        assert INTERRUPTED == code, f"round {round_}, after {delay:.2f} s: {log.read_text()}"
+        assert [] == leftovers(site), f"round {round_}, after {delay:.2f} s"
 
 
 def test_ctrl_c_while_the_environment_is_prepared_leaves_no_half_environment(tmp_path: Path) -> None:
