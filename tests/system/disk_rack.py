@@ -47,7 +47,7 @@ def order(vm: Vm, dice: random.Random) -> Vm:
 def appliance(site: Site, log: Path) -> Iterator[Operator]:
     """Bring the lab's network and the appliance up, with every machine off; take all down afterwards."""
     try:
-        for verb in (("render",), ("image", "build"), ("lab", "up")):
+        for verb in (("render", "--output", f"{site.work}/bundle"), ("image", "build"), ("lab", "up")):
             done = site.run(*verb)
             assert done.code == 0, f"{verb}: {done.err}"
         with running(site, "serve", log=log):

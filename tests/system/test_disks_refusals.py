@@ -114,6 +114,7 @@ def config() -> dict[str, Any]:
         ],
         "machines": machines,
         "lab": {
+            "accel": "tcg",
             "machines": [
                 {"name": "odd", "firmware": "bios", "disks": disks + fast, **shape},
                 {"name": "whole", "firmware": "uefi", "disks": whole, **shape},
