@@ -11,7 +11,7 @@ from tests.unit.hostile.checked import LOCATED, Tally, check, guarded
 from tests.unit.hostile.mutations import MUTATIONS, ROOT, mutated, sources
 from tests.unit.hostile.schema_made import made
 
-FEW = 150
+FEW = 80
 
 
 def test_damaged_configurations_are_fine_or_refused_with_the_place(tmp_path: Path) -> None:
