@@ -17,7 +17,9 @@ ETHERTYPE_IPV6 = 0x86DD
 ICMPV6 = 58
 SOLICITATION = 133
 ADVERTISEMENT = 134
+UNSPECIFIED = bytes(16)
 ALL_NODES = IPv6Address("ff02::1").packed
+ALL_NODES_MAC = bytes.fromhex("333300000001")
 HOP_LIMIT = 255  # anything less has come through a router, and is to be dropped (RFC 4861, section 6.1)
 
 ETHERNET_BYTES = 14
@@ -32,17 +34,20 @@ def answer(frame: bytes, mac: bytes) -> bytes | None:
     next_header, hop_limit = frame[ETHERNET_BYTES + 6], frame[ETHERNET_BYTES + 7]
     if (next_header, hop_limit, frame[HEADERS_BYTES]) != (ICMPV6, HOP_LIMIT, SOLICITATION):
         return None
+    # To the asker alone, by both addresses: iPXE drops what is for all nodes and comes in a frame for it alone.
+    asker, card = frame[ETHERNET_BYTES + 8 : ETHERNET_BYTES + 24], frame[6:12]
+    if asker == UNSPECIFIED:
+        asker, card = ALL_NODES, ALL_NODES_MAC
     source = link_local(mac)
-    message = advertisement(source)
-    header = struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, HOP_LIMIT) + source + ALL_NODES
-    # To the asker's own card only: nobody else has asked.
-    return frame[6:12] + mac + ETHERTYPE_IPV6.to_bytes(2, "big") + header + message
+    message = advertisement(source, asker)
+    header = struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, HOP_LIMIT) + source + asker
+    return card + mac + ETHERTYPE_IPV6.to_bytes(2, "big") + header + message
 
 
-def advertisement(source: bytes) -> bytes:
-    """Return the ICMPv6 message: no flags, lifetime 0, nothing specified, no option."""
+def advertisement(source: bytes, asker: bytes) -> bytes:
+    """Return the ICMPv6 message from one packed address to another: no flags, lifetime 0, no option."""
     body = struct.pack("!BBHBBHII", ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0)
-    pseudo_header = source + ALL_NODES + struct.pack("!II", len(body), ICMPV6)
+    pseudo_header = source + asker + struct.pack("!II", len(body), ICMPV6)
     return body[:2] + struct.pack("!H", checksum(pseudo_header + body)) + body[4:]
 
 

@@ -8,19 +8,32 @@ BRIDGE = bytes.fromhex("02aabbccddee")
 CARD = bytes.fromhex("525400770001")
 # iPXE's own router solicitation, as it left a lab machine.
 SOLICITATION = bytes.fromhex(
-    "333300000002" "525400770001" "86dd"
-    "600000000010" "3aff" "fe80000000000000505400fffe770001" "ff020000000000000000000000000002"
-    "8500" "0000" "00000000" "0101" "525400770001"
-)  # fmt: skip
+    """
+    333300000002 525400770001 86dd
+    600000000010 3aff fe80000000000000505400fffe770001 ff020000000000000000000000000002
+    8500 0000 00000000 0101 525400770001
+    """
+)
 ANSWER = bytes.fromhex(
-    "525400770001" "02aabbccddee" "86dd"
-    "600000000010" "3aff" "fe8000000000000000aabbfffeccddee" "ff020000000000000000000000000001"
-    "8600" "e2ca" "00" "00" "0000" "00000000" "00000000"
-)  # fmt: skip
+    """
+    525400770001 02aabbccddee 86dd
+    600000000010 3aff fe8000000000000000aabbfffeccddee fe80000000000000505400fffe770001
+    8600 9381 00 00 0000 00000000 00000000
+    """
+)
 
 
 def test_a_solicitation_is_answered_with_no_router_and_no_prefix() -> None:
     assert router.answer(SOLICITATION, BRIDGE) == ANSWER
+
+
+def test_who_has_no_address_yet_is_answered_as_all_nodes_are() -> None:
+    nobody = SOLICITATION[:22] + bytes(16) + SOLICITATION[38:]
+    said = router.answer(nobody, BRIDGE)
+
+    assert said is not None
+    assert bytes.fromhex("333300000001") == said[:6]
+    assert bytes.fromhex("ff020000000000000000000000000001") == said[38:54]
 
 
 def test_the_checksum_of_the_answer_holds() -> None:
