@@ -1,27 +1,23 @@
 """One dnsmasq as a child process: started in the foreground, read, ended, and never left behind."""
 
 import contextlib
-import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bootstrap.errors import PreflightError
 from pxe import ports, urgent
+from pxe.pipe import Pipe
 
 CONF = "bundle/pxe/dnsmasq.conf"  # below the work folder
-# dnsmasq waits for a reader of its log, and loses lines: the first has room for the 8,000 packets of 4,000 machines;
-# one that may not have it (no CAP_SYS_RESOURCE) takes what /proc/sys/fs/pipe-max-size usually allows.
-PIPE_BYTES = (16 << 20, 1 << 20)
-GATHER_SECONDS = 0.02  # a reader that is woken by each line would cost dnsmasq the processor
 LONGEST_LINE_BYTES = 4096
 END_SECONDS = 3.0
 POLL_SECONDS = 0.05
-_READ_BYTES = 1 << 14  # what is read and not yet in the journal of leases is lost when we are killed
 
 
 def hosts_file(runtime: Path) -> Path:
@@ -76,23 +72,24 @@ def _any_lives(pids: Sequence[int]) -> bool:
 class Dnsmasq:
     """A running dnsmasq; `output` and `ended` are descriptors to poll (its log; its end)."""
 
-    def __init__(self, argv: Sequence[str], work: Path) -> None:
-        self.output, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.output, False)
-        _widen(self.output)
+    def __init__(
+        self, argv: Sequence[str], work: Path, first: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        self._pipe = Pipe(first)
+        self.output = self._pipe.output
         try:
             # A session of its own: Ctrl-C in a terminal is for us, who then end dnsmasq in order.
             self._process = subprocess.Popen(
                 argv,
                 cwd=work,
                 stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
+                stdout=self._pipe.writer,
+                stderr=self._pipe.writer,
                 start_new_session=True,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
             )
         finally:
-            os.close(writer)
+            self._pipe.start()
         self.ended = os.pidfd_open(self._process.pid)
         self._guard = _guard(self._process.pid)
         urgent.prefer(self._process.pid)
@@ -107,18 +104,16 @@ class Dnsmasq:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that it has written since the last call; an overlong one is cut."""
-        time.sleep(GATHER_SECONDS)
-        while chunk := self._read():
+        if self._is_gone():
+            self._pipe.wait_for_end()
+        while chunk := self._pipe.take():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             self._rest = self._rest[:LONGEST_LINE_BYTES]
             for line in lines:
                 yield line[:LONGEST_LINE_BYTES].decode(errors="replace")
 
-    def _read(self) -> bytes:
-        try:
-            return os.read(self.output, _READ_BYTES)
-        except BlockingIOError:
-            return b""
+    def _is_gone(self) -> bool:
+        return bool(select.select([self.ended], [], [], 0)[0])
 
     def read_hosts(self) -> None:
         """Have it read `hosts_file` again. It survives this (SIGHUP) as long as no line there sets a tag."""
@@ -135,16 +130,10 @@ class Dnsmasq:
         self._guard.kill()
         self._guard.communicate()  # closes its pipe and waits
         code = self._process.wait()
-        for descriptor in (self.output, self.ended):
-            os.close(descriptor)
+        self._pipe.wait_for_end()
+        self._pipe.close()
+        os.close(self.ended)
         return code, time.monotonic() - self._began
-
-
-def _widen(pipe: int) -> None:
-    for size in PIPE_BYTES:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
-            return
 
 
 def _guard(pid: int) -> subprocess.Popen[bytes]:

@@ -19,10 +19,12 @@ from bootstrap.model import Cluster
 HOSTS_MODE = 0o644  # dnsmasq reads it after it gave up root
 LONGEST_LINE = 2048
 MOST_LINES = 200_000  # of the journal while pxe runs; then it is written anew, with one line per machine
+_MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _ACK = re.compile(
-    r"dnsmasq-dhcp\[\d+\]: \d+ DHCPACK\([^)]*\) (?P<address>[\d.]{7,15}) (?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5})(?: |$)"
+    rf"^dnsmasq-dhcp\[\d+\]: \d+ DHCPACK\([^)\n]*\) (?P<address>[\d.]{{7,15}}) (?P<mac>{_MAC})(?: |$)".encode(),
+    re.MULTILINE,
 )
-_ENTRY = re.compile(r"(?P<time>\d{1,12}) (?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5}) (?P<address>[\d.]{7,15})")
+_ENTRY = re.compile(rf"(?P<time>\d{{1,12}}) (?P<mac>{_MAC}) (?P<address>[\d.]{{7,15}})")
 
 
 class Leases:
@@ -44,6 +46,7 @@ class Leases:
         self._given: dict[str, tuple[int, str]] = {}  # address -> time, MAC; the newest last
         self._file: int | None = None
         self._lines = 0
+        self._rest = b""
         self._forget_at: float | None = None
 
     def load(self) -> None:
@@ -54,15 +57,22 @@ class Leases:
                     self._take(int(match["time"]), match["mac"], match["address"])
         self._rewrite()
 
-    def heard(self, line: str) -> None:
-        """Note the machine and the address if `line` is dnsmasq's word that it gave one of the range."""
-        if "DHCPACK(" in line and (match := _ACK.match(line[:LONGEST_LINE])):
-            now = int(self._clock())
-            if self._take(now, match["mac"], match["address"]):
-                self._append(_entry(now, match["mac"], match["address"]))
+    def hear(self, chunk: bytes) -> None:
+        """Note each machine and address of the range that dnsmasq says, in its log, to have brought together.
+
+        `chunk` may begin and end in the middle of a line.
+        """
+        whole, newline, self._rest = (self._rest + chunk).rpartition(b"\n")
+        self._rest = self._rest[-LONGEST_LINE:]
+        now = int(self._clock())
+        for match in _ACK.finditer(whole + newline):
+            mac, address = match["mac"].decode(), match["address"].decode()
+            if self._take(now, mac, address):
+                self._append(_entry(now, mac, address))
 
     def restore(self) -> None:
         """Write the file from which a dnsmasq that is about to start learns who holds what."""
+        self._rest = b""
         self._drop_expired()
         _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)
         self._forget_at = self._clock() + self._seconds if self._given else None

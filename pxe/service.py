@@ -56,7 +56,7 @@ class Service:
     def start(self) -> Dnsmasq:
         """Return a new dnsmasq, which knows who holds which address."""
         self._leases.restore()
-        self._running = Dnsmasq(self._command, self._work)
+        self._running = Dnsmasq(self._command, self._work, self._leases.hear)
         return self._running
 
     def serves(self) -> None:
@@ -69,10 +69,6 @@ class Service:
         """Return a listener that keeps the leases, tells `observer`, and in silence flushes its `events`."""
         return _Listener(self, observer, events)
 
-    def heard(self, line: str) -> None:
-        """Note a lease."""
-        self._leases.heard(line)
-
     def quiet(self) -> None:
         """Have dnsmasq forget what its predecessor knew, when it is time."""
         if self._leases.forget() and self._running is not None:
@@ -80,7 +76,7 @@ class Service:
 
 
 class _Listener:
-    """Two listeners as one: the leases first, since they must outlive us."""
+    """What `supervise` tells: lines go to the observer, silence to all."""
 
     def __init__(self, service: Service, observer: Listener, events: Gatherer) -> None:
         self._service = service
@@ -90,7 +86,6 @@ class _Listener:
     def heard(self, line: str) -> None:
         if is_noise(line) and not log.isEnabledFor(logging.DEBUG):
             return
-        self._service.heard(line)
         self._observer.heard(line)
 
     def quiet(self) -> None:

@@ -21,7 +21,7 @@ class Received(list[dict[str, Any]]):
 
 
 @contextmanager
-def receiver(where: Segment, work: Path) -> Iterator[Received]:
+def receiver(where: Segment, work: Path, address: str = SERVER) -> Iterator[Received]:
     """Listen on the appliance's HTTPS port in the server's namespace."""
     received = Received()
 
@@ -41,7 +41,7 @@ def receiver(where: Segment, work: Path) -> Iterator[Received]:
     context.load_verify_locations(work / "bundle" / "appliance" / "provisioning-ca.crt")
     context.verify_mode = ssl.CERT_REQUIRED
     with inside(where.server):
-        server = ThreadingHTTPServer((SERVER, 8443), Handler)
+        server = ThreadingHTTPServer((address, 8443), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -189,14 +189,20 @@ class Storm:
 
 def storm(where: Segment, first_mac: int, clients: int, per_second: int = PER_SECOND) -> Storm:
     """Have as many clients, each with a MAC of its own, ask for a lease once."""
-    done = begin_storm(where, first_mac, clients, per_second)
-    text, _ = done.communicate(timeout=60 + clients / per_second)
+    return end_storm(begin_storm(where, first_mac, clients, per_second))
+
+
+def end_storm(begun: subprocess.Popen[str]) -> Storm:
+    """Wait for its end and return what came of it."""
+    text, _ = begun.communicate(timeout=90)
     return storm_in(text)
 
 
 def begin_storm(where: Segment, first_mac: int, clients: int, per_second: int) -> subprocess.Popen[str]:
     """Start `clients` exchanges at `per_second`, and do not wait for their end."""
-    options = f"-4 -r {per_second} -n {clients} -R {clients} -d {LOST_SECONDS} -W {LOST_SECONDS}000000 -u -l {CLIENT}"
+    options = (
+        f"-4 -r {per_second} -n {clients} -R {clients} -d {LOST_SECONDS} -W {LOST_SECONDS}000000 -l {CLIENT}"
+    )
     return subprocess.Popen(
         (
             *f"ip netns exec {where.client} perfdhcp {options}".split(),
@@ -207,6 +213,7 @@ def begin_storm(where: Segment, first_mac: int, clients: int, per_second: int) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -234,7 +241,7 @@ def _value(body: str, name: str) -> float:
 def capture(where: Segment, file: Path) -> Iterator[None]:
     """Write all that the server sends from its DHCP port to `file`, without loss, as it passes the client's side."""
     done = subprocess.Popen(
-        (*f"ip netns exec {where.client} tcpdump -i cli0 -n -U -B 65536 -s 400 -w {file}".split(),
+        (*f"ip netns exec {where.client} tcpdump -i cli0 -n -B 65536 -s 400 -w {file}".split(),
          "udp", "src", "port", "67", "and", "src", "host", SERVER),
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,194 @@
+"""A rack of 4,000 machines is powered on at once: everyone gets an address, nobody gets another's."""
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.system import storm_bench, storm_tftp
+from tests.system.pxe_receiver import receiver
+from tests.system.pxe_segment import Bench, Pxe, Segment, wait_for
+from tests.system.storm_bench import CLIENTS, LISTED_MAC, PER_SECOND, UNLISTED_MAC, Storm
+from tests.tier import Promise, dice, rounds, seed
+
+pytestmark = pytest.mark.system
+
+TIMES_KEA = 10
+RETRIES = 3  # a boot ROM asks four times
+OTHERS = 2_000
+LOADER = Path("/usr/lib/ipxe/snponly.efi")
+FETCHERS = 300
+
+
+@pytest.fixture(scope="module")
+def machines() -> dict[str, str]:
+    return dict(storm_bench.reservations())
+
+
+@pytest.fixture(scope="module")
+def rack(
+    tmp_path_factory: pytest.TempPathFactory, machines: dict[str, str]
+) -> Iterator[tuple[Segment, Bench]]:
+    folder = tmp_path_factory.mktemp("storm")
+    cluster = storm_bench.cluster_of(folder, machines)
+    with ExitStack() as stack:
+        where = stack.enter_context(storm_bench.cable())
+        ground = stack.enter_context(storm_bench.ground(folder, cluster))
+        stack.enter_context(receiver(where, ground.work, storm_bench.SERVER))
+        yield where, ground
+
+
+class Ours:
+    """Our pxe while a storm passes; everything that the server said is in `owners` afterwards."""
+
+    def __init__(self, where: Segment, ground: Bench, capture: Path) -> None:
+        self._where, self._ground, self._capture = where, ground, capture
+        self._stack = ExitStack()
+        self.owners: dict[str, frozenset[str]] = {}
+
+    def __enter__(self) -> Pxe:
+        (self._ground.work / "run" / "leases").unlink(missing_ok=True)
+        pxe = self._ground.start(self._where, "--no-probe")
+        self._stack.callback(self._end, pxe)
+        pxe.await_ready()
+        self._stack.enter_context(storm_bench.capture(self._where, self._capture))
+        return pxe
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.owners = dict(storm_bench.acknowledged(self._capture))
+
+    @staticmethod
+    def _end(pxe: Pxe) -> None:
+        pxe.process.terminate()
+        try:
+            pxe.wait()
+        finally:
+            pxe.process.kill()
+
+
+def killed(pxe: Pxe) -> None:
+    """Kill dnsmasq and wait until its successor serves."""
+    before = pxe.dnsmasq_pid()
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    assert wait_for(lambda: pxe.dnsmasq_pid() not in {None, before}, 10), pxe.text()
+
+
+def until_all_have_one(where: Segment, first_mac: int, clients: int) -> Storm:
+    """Let the same machines ask again, as boot ROMs do, until all are answered in one go; return that one."""
+    for _ in range(RETRIES):
+        again = storm_bench.storm(where, first_mac, clients, PER_SECOND // 2)
+        if again.acknowledged >= clients:
+            break
+    return again
+
+
+def test_4000_listed_machines_are_all_answered_at_once(
+    rack: tuple[Segment, Bench], machines: dict[str, str], tmp_path: Path, promise: Promise
+) -> None:
+    where, ground = rack
+    count = rounds(ci=2, soak=5)
+    ours, theirs = [], []
+    for number in range(count):
+        with storm_bench.kea(where, tmp_path / f"kea{number}", machines):
+            theirs.append(storm_bench.storm(where, LISTED_MAC, CLIENTS))
+        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")):
+            ours.append(storm_bench.storm(where, LISTED_MAC, CLIENTS))
+        assert all(
+            owners == {mac for mac in owners if machines[mac] == a} for a, owners in passed.owners.items()
+        )
+        assert storm_bench.duplicates(passed.owners) == {}
+    found = f"ours: {'; '.join(map(str, ours))} | Kea: {'; '.join(map(str, theirs))}"
+    whole = [one for one in ours if one.acknowledged == one.sent >= CLIENTS]
+    assert len(whole) > count // 2, found
+    worst = statistics.median_low(one.worst_offer for one in whole)
+    kea = statistics.median_low(one.worst_offer for one in theirs)
+    assert worst <= TIMES_KEA * kea, found
+    promise(
+        promise="S-07 boot storm, listed",
+        asked=f"4,000 of 10,000 reservations at 1,000/s: all answered, worst offer <= {TIMES_KEA} x Kea's, 0 duplicates",
+        done=f"{count} rounds, Kea in turn",
+        found=f"{len(whole)} rounds whole, median worst offer {worst:.0f} ms (Kea {kea:.0f} ms), 0 duplicates",
+    )
+
+
+def test_4000_unlisted_machines_never_share_an_address(
+    rack: tuple[Segment, Bench], tmp_path: Path, promise: Promise
+) -> None:
+    where, ground = rack
+    count = rounds(ci=1, soak=5)
+    firsts = []
+    for number in range(count):
+        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")):
+            firsts.append(storm_bench.storm(where, UNLISTED_MAC, CLIENTS).acknowledged)
+            last = until_all_have_one(where, UNLISTED_MAC, CLIENTS)
+        assert last.acknowledged >= CLIENTS, last.text
+        assert storm_bench.duplicates(passed.owners) == {}
+        assert len(storm_bench.machines_of(passed.owners)) == CLIENTS
+        assert all(len(given) == 1 for given in storm_bench.machines_of(passed.owners).values())
+    promise(
+        promise="S-07 boot storm, unlisted",
+        asked="4,000 unlisted machines at 1,000/s: all get an address within a boot ROM's retries, 0 duplicates",
+        done=f"{count} rounds, up to {RETRIES} retries",
+        found=f"{min(firsts):,} to {max(firsts):,} at the first try, then all; 0 duplicates",
+    )
+
+
+@pytest.mark.parametrize("first_mac", [LISTED_MAC, UNLISTED_MAC], ids=["listed", "unlisted"])
+def test_dnsmasq_killed_in_the_storm_gives_no_address_twice(
+    rack: tuple[Segment, Bench],
+    tmp_path: Path,
+    promise: Promise,
+    first_mac: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    where, ground = rack
+    count = rounds(ci=1, soak=5)
+    kept = []
+    for number in range(count):
+        at = dice(f"{request.node.name}/{number}").uniform(1.0, 3.0)
+        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")) as pxe:
+            begun = storm_bench.begin_storm(where, first_mac, CLIENTS, PER_SECOND)
+            time.sleep(at)
+            killed(pxe)
+            kept.append(storm_bench.end_storm(begun).acknowledged)
+            last = until_all_have_one(where, first_mac, CLIENTS)
+            storm_bench.storm(where, UNLISTED_MAC + 0x10000, OTHERS, PER_SECOND // 2)
+            os.kill(pxe.dnsmasq_pid() or 0, signal.SIGHUP)  # as when it may forget what its predecessor knew
+            assert until_all_have_one(where, first_mac, 100).acknowledged >= 100
+        assert last.acknowledged >= CLIENTS, last.text
+        assert storm_bench.duplicates(passed.owners) == {}
+        machines = storm_bench.machines_of(passed.owners)
+        assert {mac: given for mac, given in machines.items() if len(given) > 1} == {}
+    promise(
+        promise=f"S-07 dnsmasq killed in the storm ({request.node.callspec.id})",
+        asked="kill -9 in the middle: all have an address after retries, each machine keeps its own, 0 duplicates",
+        done=f"{count} kills, 1 to 3 s into 4,000 machines; then {OTHERS:,} strangers",
+        found=f"{min(kept):,} to {max(kept):,} answered in spite of the kill, then all; 0 duplicates, 0 changed",
+        seed=seed(),
+    )
+
+
+def test_300_machines_fetch_the_loader_at_once(
+    rack: tuple[Segment, Bench], tmp_path: Path, promise: Promise
+) -> None:
+    where, ground = rack
+    count = rounds(ci=1, soak=5)
+    wanted = LOADER.read_bytes()
+    for number in range(count):
+        with Ours(where, ground, tmp_path / f"{number}.pcap"):
+            fetched = storm_tftp.fetch(where, storm_bench.SERVER, LOADER.name, FETCHERS)
+        assert len(fetched) == FETCHERS
+        assert [one for one in fetched if one != wanted] == []
+    promise(
+        promise="R-04 TFTP storm",
+        asked=f"{FETCHERS} machines fetch the loader at once: all byte-exact",
+        done=f"{count} rounds of {FETCHERS} transfers of {len(wanted):,} bytes",
+        found=f"{count * FETCHERS} of {count * FETCHERS} byte-exact",
+    )
