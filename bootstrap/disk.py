@@ -5,6 +5,8 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bootstrap import failpoints, sums
@@ -13,9 +15,31 @@ from bootstrap.render.bundle import Bundle, File
 
 _TOP = frozenset({"appliance", "machines", "pxe", "web", sums.NAME})
 """What a bundle has at its top."""
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: make room there and run this again",
+    errno.EDQUOT: "the owner's quota is used up: make room there and run this again",
+    errno.EROFS: "the file system is read-only, as after an error of the disk: look into dmesg, mend it, mount it anew",
+    errno.EIO: "the disk failed: look into dmesg, and copy away what is on it",
+}
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 """renameat2(2): swap two names in one step."""
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do about a disk that refuses, or nothing if it is not for us to say."""
+    return _REMEDIES.get(error.errno or 0, "")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put `path` into an OSError that names none: a write through a descriptor does not know its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -94,7 +118,7 @@ def _refuse_foreign(folder: Path) -> None:
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """Make the file `path`, which must not exist, and bring it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with naming(path), os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
@@ -142,6 +166,7 @@ def _sync_folder(folder: Path) -> None:
     """Bring the names in `folder` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,8 @@ class Workplace:
                     f"cluster {self.name}: another deploy.py works on it (pid {owner})"
                 ) from error
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with suppress(OSError):  # it is for people only, and `down` must work on a full disk
+                os.write(file.fileno(), str(os.getpid()).encode())
             yield
 
 

@@ -1,5 +1,6 @@
 """The folder of keys on disk, and a rehearsal of it in memory."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
@@ -160,6 +161,9 @@ def _sync(path: Path) -> None:
 
 
 def _unusable(path: Path, verb: str, error: OSError) -> UnusableFolder:
-    return UnusableFolder(
-        f"{path}: cannot {verb} it: {error.strerror}; the owner of the folder must be able to"
-    )
+    remedy = "the owner of the folder must be able to"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room there and run this again"
+    elif error.errno in (errno.EROFS, errno.EIO):
+        remedy = "the disk is not in order, look into dmesg; what was there before is still there"
+    return UnusableFolder(f"{path}: cannot {verb} it: {error.strerror}; {remedy}")

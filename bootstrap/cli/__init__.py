@@ -11,7 +11,7 @@ import click
 from bootstrap.errors import FirstlightError
 
 # What the computer refuses to anybody, whatever we do: no bug of ours.
-SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -45,7 +45,11 @@ def explain(error: Exception) -> int:
         print(error, file=sys.stderr)  # noqa: T201  # the text is the product: no decoration, no wrapping
         return error.exit_code
     if isinstance(error, OSError) and error.errno in SURROUNDINGS:
-        print(f"{error.filename or 'the system'}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        from bootstrap.disk import remedy  # noqa: PLC0415  # --help must not pay for it
+
+        advice = remedy(error)
+        said = f"{error.filename or 'the system'}: {error.strerror}{advice and '; '}{advice}"
+        print(said, file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     traceback.print_exception(error)
     print("this is a bug of firstlight; please report it with the lines above", file=sys.stderr)  # noqa: T201
