@@ -7,10 +7,7 @@ this, for containers and packagers that bring the dependencies themselves.
 
 from __future__ import annotations  # an old Python must get as far as the sentence that says so
 
-import hashlib
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -57,12 +54,17 @@ def stamp_of(lock: Path) -> Path:
 
 def wanted_stamp(lock: Path) -> str:
     """Return what the stamp of a complete environment holds: the lock's hash and this Python's version."""
+    import hashlib  # noqa: PLC0415  # every start comes here, and almost none goes further
+
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     return f"{digest} {sys.version_info.major}.{sys.version_info.minor}\n"
 
 
 def prepare(lock: Path) -> None:
     """Make the environment; a failed or interrupted one is removed, so that the next start begins afresh."""
+    import shutil  # noqa: PLC0415  # as those below: needed once, and slow to import
+    import subprocess  # noqa: PLC0415
+
     say(f"preparing .venv/ from {lock.name} (once; about 20 seconds) ...")
     try:
         make_venv()
@@ -82,6 +84,9 @@ def prepare(lock: Path) -> None:
 
 def make_venv() -> None:
     """Make an empty `.venv/` with pip; Debian keeps pip's seed in a package of its own, python3-venv."""
+    import shutil  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
     shutil.rmtree(VENV, ignore_errors=True)
     command = [base_python(), "-m", "venv", str(VENV)]
     first = subprocess.run(command, check=False, capture_output=True, text=True)

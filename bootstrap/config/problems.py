@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from bootstrap.config.docstrings import docstrings
 from bootstrap.config.suggest import choice, key
 from bootstrap.config.tree import Path, Position, Scalar, Sequence, Table, Tree, find, key_position, nearest
 from bootstrap.errors import Problem
@@ -112,19 +113,25 @@ def _unknown_key(loc: Path) -> str:
 def _missing(parent: Path, name: str | int) -> str:
     if isinstance(name, int):
         return "is missing; write one more item"
-    fields = [fields_of(model)[name] for model in models_at(parent) if name in fields_of(model)]
-    return f"is missing; add {name}: {_example(fields[0]) if fields else ''}".rstrip()
+    models = [model for model in models_at(parent) if name in fields_of(model)]
+    return f"is missing; add {name}: {_example(models[0], name) if models else ''}".rstrip()
 
 
-def _example(field: FieldInfo) -> str:
-    """Return a value that `field` takes, or else what it means in brackets."""
+def _example(model: type[Model], name: str) -> str:
+    """Return a value that a field takes, or else what it means in brackets."""
+    field = fields_of(model)[name]
     for extra in field.metadata:
         if isinstance(extra, WithJsonSchema) and extra.json_schema:
             kind = extra.json_schema.get("anyOf", [extra.json_schema])[0]
             if "examples" in kind:
                 return str(kind["examples"][0])
     options = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    return str(options[0]) if options else f"({(field.description or '').rstrip('.')})"
+    return str(options[0]) if options else f"({_meaning(model, field)})"
+
+
+def _meaning(model: type[Model], field: FieldInfo) -> str:
+    names = [name for name, found in model.model_fields.items() if found is field]
+    return docstrings(model).get(names[0], "").rstrip(".")
 
 
 def _message(node: Tree | None, details: Any) -> str:

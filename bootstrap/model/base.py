@@ -19,7 +19,9 @@ class Model(BaseModel):
         extra="forbid",
         alias_generator=to_camel,
         populate_by_name=True,
-        use_attribute_docstrings=True,
+        # Each command imports this room: a part is built when the whole is, not for itself too. The docstrings
+        # of fields are read by those who show them (bootstrap/config/docstrings.py).
+        defer_build=True,
     )
 
 
