@@ -112,7 +112,7 @@ def test_4000_listed_machines_are_all_answered_at_once(
     assert worst <= TIMES_KEA * kea, found
     promise(
         promise="S-07 boot storm, listed",
-        asked=f"4,000 of 10,000 reservations at 1,000/s: all answered, worst offer <= {TIMES_KEA} x Kea's, 0 duplicates",
+        asked=f"4,000 of 10,000 reservations, 1,000/s: all answered, worst offer <= {TIMES_KEA} x Kea's, 0 duplicates",
         done=f"{count} rounds, Kea in turn",
         found=f"{len(whole)} rounds whole, median worst offer {worst:.0f} ms (Kea {kea:.0f} ms), 0 duplicates",
     )
