@@ -48,10 +48,24 @@ def test_a_failed_template_is_our_bug() -> None:
     assert cli.explain(RenderError("undefined")) == 70
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS])
-def test_a_full_or_locked_disk_is_no_bug(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.EACCES, ""),
+        (errno.EPERM, ""),
+        (errno.ENOSPC, "; the disk is full: make room"),
+        (errno.EDQUOT, "; the owner's quota is used up"),
+        (errno.EROFS, "; the file system is read-only"),
+        (errno.EIO, "; the disk failed"),
+    ],
+)
+def test_a_disk_that_refuses_is_no_bug_and_the_remedy_is_told(
+    code: int, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.explain(OSError(code, "refused", "/w/c1")) == 1
-    assert capsys.readouterr().err == "/w/c1: refused\n"
+    text = capsys.readouterr().err
+    assert text.startswith(f"/w/c1: refused{advice}")
+    assert advice or text == "/w/c1: refused\n"
 
 
 @pytest.mark.parametrize(
