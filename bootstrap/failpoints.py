@@ -48,7 +48,8 @@ _ENTRY = re.compile(
 class Failpoint:
     """What happens at one name, and how often it was reached in this process."""
 
-    def __init__(self, action: str, *, how: str | None, number: int) -> None:
+    def __init__(self, name: str, action: str, *, how: str | None, number: int) -> None:
+        self._name = name
         self._action = action
         self._how = how
         self._number = number
@@ -73,6 +74,7 @@ class Failpoint:
         return count % self._number == 0
 
     def _act(self) -> None:
+        os.write(2, f"failpoint {self._name}: {self._action}\n".encode())
         kind, _, seconds = self._action.partition(":")
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -97,7 +99,9 @@ def _parse_entry(entry: str) -> tuple[str, Failpoint]:
         raise ValueError(f"{entry!r} is not NAME=kill|raise|sleep:SECONDS, perhaps with @N or %N behind it")
     if match["name"] not in NAMES:
         raise ValueError(f"no failpoint is called {match['name']!r}; there are: {', '.join(NAMES)}")
-    return match["name"], Failpoint(match["action"], how=match["how"], number=int(match["n"] or 1))
+    return match["name"], Failpoint(
+        match["name"], match["action"], how=match["how"], number=int(match["n"] or 1)
+    )
 
 
 def _from_environment() -> dict[str, Failpoint]:

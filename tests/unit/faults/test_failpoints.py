@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap import failpoints
+from bootstrap.artifacts import import_file
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("bootstrap", "web", "pxe", "certs")
@@ -83,6 +85,10 @@ def test_sleep_sleeps() -> None:
     assert time.monotonic() - began >= 0.05
 
 
+def test_what_a_failpoint_does_is_said_first() -> None:
+    assert run("store.commit.before=kill@2").stderr.endswith("failpoint store.commit.before: kill\n")
+
+
 def test_other_names_are_not_touched() -> None:
     assert run("store.commit.after=kill,web.answer.before=raise@1").stdout.split() == list("123456")
 
@@ -104,3 +110,34 @@ def test_a_wrong_setting_refuses_to_start(setting: str) -> None:
 def test_the_document_for_developers_lists_every_name() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     assert failpoints.VARIABLE in text
+
+
+IMPORT = """
+import sys
+from pathlib import Path
+from bootstrap.artifacts import import_file
+try:
+    import_file(Path(sys.argv[1]), Path(sys.argv[2]))
+except OSError as error:
+    sys.exit(f"{error.strerror}")
+"""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("action", ["kill", "raise"])
+def test_an_artifact_is_there_whole_or_not_at_all(tmp_path: Path, place: str, action: str) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    source.write_bytes(b"x" * 100_000)
+    environment = {**os.environ, failpoints.VARIABLE: f"artifact.rename.{place}={action}"}
+    argv = (sys.executable, "-c", IMPORT, str(cache), str(source))
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == (-signal.SIGKILL if action == "kill" else 1), done.stderr
+
+    named = [path for path in (cache / "sha256").iterdir() if not path.name.startswith(".")]
+    assert [path.read_bytes() for path in named] == ([source.read_bytes()] if place == "after" else [])
+    import_file(cache, source)
+    assert len([path for path in (cache / "sha256").iterdir() if path.name == sum_of(source)]) == 1
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
