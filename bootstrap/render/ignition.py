@@ -2,14 +2,31 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from functools import lru_cache
 from urllib.parse import quote
 
 from bootstrap.errors import RenderError
 
 SPEC_VERSION = "3.3.0"
 
-Node: TypeAlias = dict[str, object]
+_KEPT = 1024
+"""Entries remembered as they were built: nearly all of a machine's are those of the machine before."""
+_DEPTH = "\n   "
+"""The line break before a node's own lines: it stands in a list in a section of the document."""
+
+
+class Node(dict[str, object]):
+    """One entry of a document, not to be changed once it is built: its text is made once."""
+
+    _text = ""
+
+    @property
+    def text(self) -> str:
+        """The entry as JSON, with the indentation of its place in a document."""
+        if not self._text:
+            self._text = json.dumps(self, sort_keys=True, indent=1, ensure_ascii=True).replace("\n", _DEPTH)
+        return self._text
+
 
 # The modes in use. None of them, read as decimal, is a number that people write for a mode (644, 755, 600),
 # so a mode that lost its 0o is refused instead of becoming --w----r-T.
@@ -35,29 +52,40 @@ def file(path: str, content: str | bytes, *, mode: int = 0o644) -> Node:
     """
     if mode not in _MODES:
         raise RenderError(f"{path}: mode {mode} is {mode:#o} in octal; write 0o644, 0o600 or 0o755")
-    return {
-        "path": path,
-        "mode": mode,
-        "overwrite": True,
-        "contents": {"source": data_url(content)},
-    }
+    if not isinstance(content, (str, bytes)):
+        return _file(path, content, mode)  # refused below, without being remembered
+    return _remembered(path, content, mode)
 
 
+def _file(path: str, content: str | bytes, mode: int) -> Node:
+    return Node(path=path, mode=mode, overwrite=True, contents={"source": data_url(content)})
+
+
+_remembered = lru_cache(_KEPT, typed=True)(_file)
+
+
+@lru_cache(_KEPT)
 def unit(name: str, contents: str, *, enabled: bool) -> Node:
     """Return a systemd unit written to /etc/systemd/system."""
-    return {"name": name, "contents": contents, "enabled": enabled}
+    return Node(name=name, contents=contents, enabled=enabled)
 
 
+@lru_cache(_KEPT)
 def masked(name: str) -> Node:
     """Return a unit that can never start."""
-    return {"name": name, "mask": True}
+    return Node(name=name, mask=True)
 
 
 def user(name: str, authorized_keys: Iterable[str], *, groups: Iterable[str] = ()) -> Node:
     """Return a user who has no password and these SSH keys; one that exists already is amended."""
-    node: Node = {"name": name, "sshAuthorizedKeys": sorted(authorized_keys)}
-    if in_groups := sorted(groups):
-        node["groups"] = in_groups
+    return _user(name, tuple(sorted(authorized_keys)), tuple(sorted(groups)))
+
+
+@lru_cache(_KEPT)
+def _user(name: str, keys: tuple[str, ...], groups: tuple[str, ...]) -> Node:
+    node = Node(name=name, sshAuthorizedKeys=list(keys))
+    if groups:
+        node["groups"] = list(groups)
     return node
 
 
@@ -67,13 +95,20 @@ def document(*, files: Iterable[Node], units: Iterable[Node] = (), users: Iterab
     Raises:
         RenderError: two files have the same path, or two units or users the same name.
     """
-    tree: dict[str, object] = {"ignition": {"version": SPEC_VERSION}}
-    tree["storage"] = {"files": _sorted(files, key="path")}
-    if named := _sorted(units, key="name"):
-        tree["systemd"] = {"units": named}
-    if named := _sorted(users, key="name"):
-        tree["passwd"] = {"users": named}
-    return json_bytes(tree)
+    sections = (
+        _section("passwd", "users", _sorted(users, key="name")),
+        _section("storage", "files", _sorted(files, key="path")) or ' "storage": {\n  "files": []\n }',
+        _section("systemd", "units", _sorted(units, key="name")),
+    )
+    head = f' "ignition": {{\n  "version": "{SPEC_VERSION}"\n }}'
+    return ("{\n" + ",\n".join((head, *filter(None, sections))) + "\n}\n").encode()
+
+
+def _section(name: str, kind: str, nodes: list[Node]) -> str:
+    """Return a section of the document as `json_bytes` would write it, from the texts of its nodes."""
+    if not nodes:
+        return ""
+    return f' "{name}": {{\n  "{kind}": [' + ",".join(_DEPTH + node.text for node in nodes) + "\n  ]\n }"
 
 
 def json_bytes(value: Mapping[str, object]) -> bytes:
