@@ -1,5 +1,7 @@
 """Installs the Debian packages that the system tests use; run by `./check system`, as root."""
 
+import shutil
+import subprocess
 import sys
 
 from bootstrap import packages
@@ -16,6 +18,8 @@ CHECKERS = (
     "ignition",  # ignition-validate
     "iptables",
     "jq",
+    "kea-admin",  # perfdhcp
+    "kea-dhcp4-server",  # what dnsmasq is measured beside
     "nftables",  # frames lost on a wire
     "openssl",
     "procps",
@@ -32,6 +36,8 @@ def main() -> None:
     """Install what is missing, and say what."""
     wanted = (*packages.SERVE, *packages.LAB, *HOST_PACKAGES, *CHECKERS)
     installed = packages.ensure(wanted, say)
+    if "kea-dhcp4-server" in installed and shutil.which("systemctl"):  # nor shall it start with the computer
+        subprocess.run(["systemctl", "disable", "--quiet", "kea-dhcp4-server.service"], check=False)
     sys.stderr.write(f"system tests: {len(installed)} packages installed, {len(wanted)} in place\n")
 
 

@@ -26,6 +26,7 @@ class _Transfer:
     peer: tuple[str, int]
     sent_at: float = 0.0
     blocks: list[bytes] = field(default_factory=list)
+    block_bytes: int = 512  # until the server grants more
     done: bool = False
 
     def send(self) -> None:
@@ -37,9 +38,12 @@ class _Transfer:
         kind, number = _HEAD.unpack_from(packet + b"\0\0")
         assert kind in {_DATA, _OACK}, packet
         self.peer = peer
-        if kind == _DATA and number == (len(self.blocks) + 1) & 0xFFFF:
+        if kind == _OACK:
+            granted = packet[2:].split(b"\0")
+            self.block_bytes = int(granted[granted.index(b"blksize") + 1])
+        elif number == (len(self.blocks) + 1) & 0xFFFF:
             self.blocks.append(packet[4:])
-            self.done = len(packet) - 4 < BLOCK_BYTES
+            self.done = len(packet) - 4 < self.block_bytes
         self.last = _HEAD.pack(_ACK, len(self.blocks) & 0xFFFF)
         self.send()
 

@@ -94,16 +94,16 @@ def test_tftp_sends_the_very_bytes_of_the_loader(cable: Segment, pxe: Pxe, tmp_p
     "name",
     [
         b"../../etc/shadow",
-        b"../dnsmasq.leases",
+        b"../dnsmasq.hosts",
         b"/etc/hostname",
         b"..\\..\\etc\\hostname",
-        b"undionly.kpxe/../../dnsmasq.leases",
+        b"undionly.kpxe/../../dnsmasq.hosts",
         b"snponly.efi/../../../../etc/hostname",
         b"",
     ],
 )
 def test_tftp_refuses_a_name_that_leads_out_of_its_folder(cable: Segment, pxe: Pxe, name: bytes) -> None:
-    assert pxe.bench.runtime.joinpath("dnsmasq.leases").exists()
+    assert pxe.bench.runtime.joinpath("dnsmasq.hosts").exists()
     assert tftp(cable, name)[:2] == b"\x00\x05"  # ERROR
 
 
