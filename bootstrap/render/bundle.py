@@ -1,8 +1,10 @@
 """Everything rendered for one cluster, as one value: path -> file."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel
 
 from bootstrap.config import dump
 from bootstrap.errors import RenderError
-from bootstrap.model import Cluster
+from bootstrap.model import Cluster, Machine
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from bootstrap.render.ipxe import boot_ipxe
 from bootstrap.render.machines import installed_document, live_document
@@ -33,7 +35,70 @@ class File:
 Bundle: TypeAlias = Mapping[str, File]
 
 
-def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Bundle:
+class Rendered(Mapping[str, File]):
+    """The documents of a cluster; those of a machine are made when they are asked for, and not kept.
+
+    `shared` are the documents that belong to no machine.
+    """
+
+    def __init__(self, cluster: Cluster, ca: bytes) -> None:
+        self.shared = MappingProxyType({path: File(content) for path, content in _shared(cluster, ca)})
+        self._cluster = cluster
+        self._ca = ca
+        self._machines = {machine.name: machine for machine in cluster.machines}
+
+    def __getitem__(self, path: str) -> File:
+        if path in self.shared:
+            return self.shared[path]
+        folder, _, rest = path.partition("/")
+        name, _, document = rest.partition("/")
+        if folder != MACHINES or name not in self._machines or document not in _DOCUMENTS:
+            raise KeyError(path)
+        return File(_DOCUMENTS[document](self._cluster, self._machines[name], self._ca))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def of_machine(self, name: str) -> dict[str, File]:
+        """Return the documents of one machine."""
+        return {path: self[path] for path in paths_of(name)}
+
+    @cached_property
+    def inputs(self) -> Mapping[str, str]:
+        """What the documents of each machine are made of, as a digest, by the machine's name.
+
+        The program and its templates are not in it.
+        """
+        values = self._cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
+        machines = values.pop("machines", [])
+        common = hashlib.sha256(json.dumps(values, sort_keys=True).encode() + self._ca)
+        return {machine["name"]: _digest(common.copy(), machine) for machine in machines}
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return sorted([*self.shared, *(path for name in self._machines for path in paths_of(name))])
+
+
+MACHINES = "machines"
+_DOCUMENTS: Mapping[str, Callable[[Cluster, Machine, bytes], bytes]] = MappingProxyType(
+    {"installed.ign": installed_document, "live.ign": live_document}
+)
+
+
+def paths_of(name: str) -> list[str]:
+    """Return where the documents of the machine called `name` stand."""
+    return [f"{MACHINES}/{name}/{document}" for document in _DOCUMENTS]
+
+
+def _digest(common: "hashlib._Hash", machine: object) -> str:
+    common.update(json.dumps(machine, sort_keys=True).encode())
+    return common.hexdigest()[:32]
+
+
+def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Rendered:
     """Return every document of `cluster`, sorted by path; the same input gives the same bytes.
 
     Paths are relative to the bundle's folder. All of it may be seen by anyone (decision D4): there is nothing
@@ -44,21 +109,16 @@ def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Bundle:
     """
     refuse_secrets(cluster)
     refuse_secrets(keyring)
-    ca = _provisioning_ca(keyring)
-    files = {path: File(content) for path, content in _documents(cluster, ca)}
-    return MappingProxyType(dict(sorted(files.items())))
+    return Rendered(cluster, _provisioning_ca(keyring))
 
 
-def _documents(cluster: Cluster, ca: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of each document."""
+def _shared(cluster: Cluster, ca: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield path and content of each document that belongs to no machine."""
     yield "appliance/cluster.json", dump(cluster)
     yield "appliance/provisioning-ca.crt", ca
     yield "pxe/dnsmasq.conf", dnsmasq_conf(cluster).encode()
     yield "web/boot.ipxe", boot_ipxe(cluster.base_url).encode()
     yield "web/nginx.conf", nginx_conf(cluster).encode()
-    for machine in cluster.machines:
-        yield f"machines/{machine.name}/live.ign", live_document(cluster, machine, ca)
-        yield f"machines/{machine.name}/installed.ign", installed_document(cluster, machine, ca)
 
 
 def _provisioning_ca(keyring: PublicKeyring) -> bytes:
@@ -94,6 +154,8 @@ def refuse_secrets(value: object, *, where: str = "input") -> None:
 
 def _parts(value: object) -> Iterator[tuple[object, object]]:
     """Yield name and value of what `value` is made of; nothing for plain values."""
+    if value is None or isinstance(value, (str, int)):
+        return
     if isinstance(value, BaseModel):
         yield from vars(value).items()
     elif is_dataclass(value):

@@ -18,14 +18,14 @@ _DEPTH = "\n   "
 class Node(dict[str, object]):
     """One entry of a document, not to be changed once it is built: its text is made once."""
 
-    _text = ""
+    text = ""
+    """The entry as JSON, with the indentation of its place in a document; empty until it is needed."""
 
-    @property
-    def text(self) -> str:
-        """The entry as JSON, with the indentation of its place in a document."""
-        if not self._text:
-            self._text = json.dumps(self, sort_keys=True, indent=1, ensure_ascii=True).replace("\n", _DEPTH)
-        return self._text
+    def encoded(self) -> str:
+        """Return its text, made once."""
+        if not self.text:
+            self.text = json.dumps(self, sort_keys=True, indent=1, ensure_ascii=True).replace("\n", _DEPTH)
+        return self.text
 
 
 # The modes in use. None of them, read as decimal, is a number that people write for a mode (644, 755, 600),
@@ -58,7 +58,21 @@ def file(path: str, content: str | bytes, *, mode: int = 0o644) -> Node:
 
 
 def _file(path: str, content: str | bytes, mode: int) -> Node:
-    return Node(path=path, mode=mode, overwrite=True, contents={"source": data_url(content)})
+    source = data_url(content)
+    node = Node(path=path, mode=mode, overwrite=True, contents={"source": source})
+    # The same text as that of any entry, for the kind of which a rack has most.
+    lines = (
+        "{",
+        ' "contents": {',
+        f'  "source": {json.dumps(source)}',
+        " },",
+        f' "mode": {mode},',
+        ' "overwrite": true,',
+        f' "path": {json.dumps(path)}',
+        "}",
+    )
+    node.text = _DEPTH.join(lines)
+    return node
 
 
 _remembered = lru_cache(_KEPT, typed=True)(_file)
@@ -108,7 +122,7 @@ def _section(name: str, kind: str, nodes: list[Node]) -> str:
     """Return a section of the document as `json_bytes` would write it, from the texts of its nodes."""
     if not nodes:
         return ""
-    return f' "{name}": {{\n  "{kind}": [' + ",".join(_DEPTH + node.text for node in nodes) + "\n  ]\n }"
+    return f' "{name}": {{\n  "{kind}": [' + ",".join(_DEPTH + node.encoded() for node in nodes) + "\n  ]\n }"
 
 
 def json_bytes(value: Mapping[str, object]) -> bytes:
