@@ -28,8 +28,9 @@ RETRY_MILLISECONDS = 10_000
 """How long SeaBIOS waits after nothing was bootable until it starts over, as server firmware does."""
 
 ACCEL_OPTIONS: dict[Accel, tuple[str, ...]] = {
-    # QEMU's emulated cmpxchg16b makes Debian 13's 6.12 kernel panic in kmalloc on two processors.
-    "tcg": ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16"),
+    # QEMU's emulated cmpxchg16b makes Debian 13's 6.12 kernel panic in kmalloc on two processors. Without the other two
+    # a system does not load KVM for itself, and does not walk five levels of page tables where four do.
+    "tcg": ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-svm,-la57"),
     "kvm": ("-accel", "kvm", "-cpu", "host"),
 }
 
