@@ -38,7 +38,8 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
     def is_ready() -> bool:
         return operator.is_ready() and is_answering_dhcp(place)
 
-    if wait_until(lambda: is_ready() or is_gone(pid), READY_SECONDS) and is_ready():
+    # Asked once: a part that dies and comes back right after the first yes is no reason to take everything down.
+    if wait_until(lambda: is_gone(pid) or is_ready(), READY_SECONDS) and not is_gone(pid):
         return
     stop(place)
     raise ServeError(
