@@ -18,6 +18,7 @@ from granian.server import Server
 
 from bootstrap.errors import FirstlightError, ServeError
 from bootstrap.state import Store
+from bootstrap.state.lastgood import LastGood
 from bootstrap.state.sqlite import SqliteStore
 from web import nginx
 from web.app import create_app, create_site
@@ -75,6 +76,7 @@ def load(cache: Path) -> Callable[..., Any]:
     except FirstlightError as error:
         log.critical("web cannot start: %s", error)
         sys.exit(error.exit_code)
+    LastGood(DATABASE).start()
     Watcher(site).start()
     Scrubbing(site, images.scrubber).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.

@@ -20,6 +20,7 @@ from pathlib import Path
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Write
+from bootstrap.state.lastgood import copy_of
 
 FORMAT = 1  # kept in the file's user_version, so that a later format is told apart
 BUSY_SECONDS = 5.0  # a backup or another process may hold the file for a moment
@@ -60,6 +61,7 @@ class SqliteStore:
             self._check(self._writer)
             with self._transaction() as connection:
                 _make_tables(connection)
+            _sync_folder(path.parent)
 
     def get(self, key: str) -> Entry | None:
         """Return the entry at `key`, or None."""
@@ -148,15 +150,24 @@ class SqliteStore:
 
 
 def _damaged(path: Path, found: str) -> str:
-    return (
-        f"{path}: the file is damaged ({found}); stop the appliance and put a copy from a backup in its place"
-    )
+    copy = f"{copy_of(path).name} beside it" if copy_of(path).exists() else "a copy from a backup"
+    said = " ".join(found.split())
+    return f"{path}: the file is damaged ({said}); stop the appliance and put {copy} in its place"
 
 
 def _make_private(path: Path) -> None:
     """Make the file with mode 0600 before SQLite makes it; its -wal and -shm take the same mode."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names of the file and its log to the disk: SQLite tries, and says nothing when that fails."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
