@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.disk_kinds import run
 from tests.system.disk_rack import BOOT_SECONDS, DECOY_WORD, Box, blank, copy, digest, fill, look, order, rack
 from tests.system.spine import CACHE, Site, wait_for
 from tests.tier import Promise, dice, rounds, seed
@@ -52,7 +53,7 @@ def install(box: Box, chance: random.Random) -> None:
 
     record, target = box.record, box.disk(TARGETS[box.name])
     assert ("installed", 1) == (record["state"], record["attempts"]), box.tail()
-    assert target.stem == record["disk"]["serial"]
+    assert record["disk"].startswith(f"{target.stem} ")
     found = look(target)
     assert found.complete
     assert (box.name, record["arm"], "installed") == (
@@ -60,6 +61,7 @@ def install(box: Box, chance: random.Random) -> None:
         found.marker["arm"],
         found.marker["state"],
     )
+    assert "No errors detected" in run("sfdisk", "--verify", str(target))
     assert decoys(box) == before
 
 

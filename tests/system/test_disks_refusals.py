@@ -64,31 +64,45 @@ class Case:
     says: tuple[str, ...]
 
 
-def cases() -> tuple[Case, ...]:
-    """Return every case: none, two and all match, and each foreign kind."""
+HALVES = {"odd-bios": sorted(KINDS)[::2], "odd-uefi": sorted(KINDS)[1::2]}
+"""Which of two machines holds a disk of which kinds; each has the cases without a match and with several too."""
+
+
+def cases(half: str) -> tuple[Case, ...]:
+    """Return the cases of a machine: none, two and all match, and each foreign kind that it holds."""
     size = f"{disk_kinds.SIZE}B"
     rows: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         ("none", {"serial": "nobody"}, ("no disk matches the rule",)),
         ("two", {"type": "nvme"}, ("2 disks match the rule",)),
-        ("all", {"minSize": size, "maxSize": size}, (f"{len(KINDS)} disks match the rule",)),
+        ("all", {"minSize": size, "maxSize": size}, (f"{len(HALVES[half])} disks match the rule",)),
     ]
-    for kind, known in KINDS.items():
-        rows.append((kind, {"serial": f"k-{kind}"}, ("holds data that is not ours", known.named)))
+    rows += [
+        (kind, {"serial": f"k-{kind}"}, ("holds data that is not ours", KINDS[kind].named))
+        for kind in HALVES[half]
+    ]
+    group = 1 + list(HALVES).index(half)
     return tuple(
-        Case(f"r-{name}", f"52:54:00:74:01:{number:02x}", rule, says)
+        Case(f"{half[-4]}-{name}", f"52:54:00:74:{group:02x}:{number:02x}", rule, says)
         for number, (name, rule, says) in enumerate(rows)
     )
 
 
+def foreign_disk(kind: str) -> dict[str, Any]:
+    return {"serial": f"k-{kind}", "size": f"{disk_kinds.SIZE}B", "bus": "scsi"}
+
+
 def config() -> dict[str, Any]:
-    """Return the cluster: a machine per case, the one that runs them all, and one that goes the whole way."""
-    disks = [{"serial": f"k-{kind}", "size": f"{disk_kinds.SIZE}B", "bus": "scsi"} for kind in KINDS]
+    """Return the cluster: a machine per case, the two that run them all, and one that goes the whole way."""
     fast = [{"serial": serial, "size": "64MiB", "bus": "nvme"} for serial in FASTEST]
+    halves = {name: [*map(foreign_disk, kinds), *fast] for name, kinds in HALVES.items()}
     whole = [{"serial": "w-xfs", "size": f"{disk_kinds.SIZE}B", "bus": "virtio"}, *fast]
-    listed = [{"name": case.name, "mac": case.mac, "select": case.rule} for case in cases()]
+    listed = [
+        {"name": case.name, "mac": case.mac, "select": case.rule} for half in HALVES for case in cases(half)
+    ]
     listed += [
-        {"name": "odd", "mac": "52:54:00:74:00:01", "select": {"serial": "nobody"}},
-        {"name": "whole", "mac": "52:54:00:74:00:02", "select": {"serial": "w-xfs"}},
+        {"name": "whole", "mac": "52:54:00:74:00:01", "select": {"serial": "w-xfs"}},
+        {"name": "odd-bios", "mac": "52:54:00:74:00:02", "select": {"serial": "nobody"}},
+        {"name": "odd-uefi", "mac": "52:54:00:74:00:03", "select": {"serial": "nobody"}},
     ]
     machines = [
         {"name": row["name"], "mac": row["mac"], "pool": "workers", "disk": {"select": row["select"]}}
@@ -116,9 +130,10 @@ def config() -> dict[str, Any]:
         "lab": {
             "accel": "tcg",
             "machines": [
-                {"name": "odd", "firmware": "bios", "disks": disks + fast, **shape},
                 {"name": "whole", "firmware": "uefi", "disks": whole, **shape},
-            ]
+                {"name": "odd-bios", "firmware": "bios", "disks": halves["odd-bios"], **shape},
+                {"name": "odd-uefi", "firmware": "uefi", "disks": halves["odd-uefi"], **shape},
+            ],
         },
     }
 
@@ -151,7 +166,7 @@ def with_cases(box: Box, turns: int) -> Path:
     assert "/usr/lib/firstlight/live" in mount
     server = re.findall(r"http://[0-9.:]+", box.script())[0]
     runner = RUNNER.replace("@SERVER@", server).replace("@ROUNDS@", str(turns))
-    rows = "".join(f"{case.name} {case.mac}\n" for case in cases())
+    rows = "".join(f"{case.name} {case.mac}\n" for case in cases(box.name))
     files: dict[str, tuple[int, bytes]] = dict.fromkeys(("cases/", "cases/bin/", "scripts/"), (0o755, b""))
     files |= {
         "scripts/cases": (0o644, mount.replace("/usr/lib/firstlight/live", "/cases/live").encode()),
@@ -160,12 +175,12 @@ def with_cases(box: Box, turns: int) -> Path:
         "cases/bin/reboot": (0o755, b"#!/bin/sh\nexit 0\n"),
         "cases/list": (0o644, rows.encode()),
     }
-    for case in cases():
+    for case in cases(box.name):
         files[f"cases/{case.name}/"] = (0o755, b"")
         for path, content in stage_a(box.site, case.mac).items():
             if path.startswith("/etc/firstlight/"):
                 files[f"cases/{case.name}/{Path(path).name}"] = (0o644, content.encode())
-    target = box.site.work / "cases.initrd"
+    target = box.site.work / f"{box.name}.initrd"
     target.write_bytes(cpio(files) + box.initrd().read_bytes())
     return target
 
@@ -190,7 +205,7 @@ def hashes(box: Box) -> dict[str, str]:
 def run_all(box: Box, turns: int, chance: random.Random) -> dict[str, list[str]]:
     """Run every case `turns` times in one boot, arming each again; return the reasons by machine."""
     box.power_on(order(box.vm, chance), *box.live(with_cases(box, turns), boot="cases"))
-    reasons: dict[str, list[str]] = {case.name: [] for case in cases()}
+    reasons: dict[str, list[str]] = {case.name: [] for case in cases(box.name)}
     deadline = time.monotonic() + ROUND_SECONDS * turns
     while "case: all ended" not in box.console():
         assert time.monotonic() < deadline, box.tail()
@@ -224,39 +239,49 @@ def test_what_is_not_surely_ours_is_refused_with_the_inventory_and_stays_as_it_w
     boxes: dict[str, Box], promise: Promise
 ) -> None:
     """Each case through the real appliance to the operator's eyes; every disk keeps its hash."""
-    odd, whole = boxes["odd"], boxes["whole"]
-    chance, turns = dice("refusals"), rounds(ci=1, soak=20)
-    before = {box.name: furnish(box, chance) for box in (odd, whole)}
-    with ThreadPoolExecutor(2) as both:
-        all_cases = both.submit(run_all, odd, turns, chance)
-        both.submit(go_the_whole_way, whole).result()
-        reasons = all_cases.result()
+    turns, whole = rounds(ci=1, soak=20), boxes["whole"]
+    chances = {name: dice(f"refusals/{name}") for name in boxes}
+    before = {name: furnish(box, chances[name]) for name, box in boxes.items()}
+    with ThreadPoolExecutor(3) as pool:
+        jobs = {name: pool.submit(run_all, boxes[name], turns, chances[name]) for name in HALVES}
+        pool.submit(go_the_whole_way, whole).result()
+        reasons = {name: told for job in jobs.values() for name, told in job.result().items()}
 
-    assert {box.name: hashes(box) for box in (odd, whole)} == before
-    for case in cases():
+    assert {name: hashes(box) for name, box in boxes.items()} == before
+    for case in (case for half in HALVES for case in cases(half)):
         assert len(reasons[case.name]) == turns, case.name
-        check(odd.site, case, reasons[case.name])
-    check(whole.site, Case("whole", whole.vm.mac, {}, ("holds data that is not ours", "xfs")), [])
+        check(whole, case, reasons[case.name])
+    check(whole, Case("whole", whole.vm.mac, {}, ("holds data that is not ours", "xfs")), [])
+    for name in ("b-none", "b-two", "whole"):
+        check_screen(whole.site, name)
     total = sum(map(len, reasons.values()))
     promise(
         promise="R-02 refusals",
         asked="0 or several matches and each foreign kind: 20 of 20 refused, inventory shown, nothing written",
-        done=f"{turns} of each of {len(reasons)} cases, {len(KINDS)} of them foreign kinds; 1 from power-on",
+        done=f"{turns} times {len(reasons)} cases, {len(KINDS)} of them foreign kinds; 1 from power-on",
         found=f"{total} of {total} refused with the inventory, {sum(map(len, before.values()))} disks unchanged",
         seed=seed(),
     )
 
 
-def check(site: Site, case: Case, reasons: list[str]) -> None:
-    """Look at a refusal as the operator does."""
+def check(box: Box, case: Case, reasons: list[str]) -> None:
+    """Look at a refusal as the operator's client gets it."""
     for reason in reasons:
         assert all(word in reason for word in case.says), (case, reason)
         assert UNTOUCHED in reason, (case, reason)
-    found = site.run("--output", "json", "machine", "show", case.name, timeout=60)
-    machine = json.loads(found.out)
+    machine = box.operator.machine(case.name)
     assert ("failed", 0) == (machine["state"], machine["attempts"])
     assert all(word in machine["message"] for word in (*case.says, UNTOUCHED))
     assert set(FASTEST) < {disk["serial"] for disk in machine["facts"]["disks"]}
-    told = [event for event in site.events(case.name) if event["what"] == "failed"]
+    events = box.operator.events(machine=case.name)
+    told = [event["reason"] for event in events if event["what"] == "failed"]
     assert len(told) == max(len(reasons), 1)
-    assert "begin" not in {event["what"] for event in site.events(case.name)}
+    assert all(UNTOUCHED in reason for reason in told)
+    assert "begin" not in {event["what"] for event in events}
+
+
+def check_screen(site: Site, name: str) -> None:
+    """Look at a refusal as it stands on the operator's screen."""
+    shown = " ".join(site.run("machine", "show", name, timeout=60).out.split())
+    assert UNTOUCHED in shown
+    assert f'"serial": "{FASTEST[0]}"' in shown
