@@ -78,6 +78,16 @@ def disk_after(trace: Path, folder: Path) -> dict[str, bytes]:
     return {path.name: bytes(file.disk) for path, file in ours.items() if not path.name.endswith("-shm")}
 
 
+def syncs(trace: Path) -> list[str]:
+    """Return the names of the files that the first process synced, in order; strace counts them for `when`."""
+    with trace.open() as lines:
+        ours = list(lines)
+    first = ours[0].partition(" ")[0]
+    own = (line for line in ours if line.startswith(f"{first} "))
+    found = (_FD.match(arguments) for name, arguments, _ in calls(own) if name in ("fsync", "fdatasync"))
+    return [Path(_text(match[1])).name for match in found if match]
+
+
 def failed_syncs(trace: Path) -> int:
     """Count the syncs that were made to fail."""
     return trace.read_text().count("(INJECTED)")

@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.system, pytest.mark.promise]
 SYNCS = 50
 MACHINES = 16
 REPORTS = 60  # each is a commit of its own here, and each commit a sync
+MANY_REPORTS = 190  # as many as the server lets CREW machines tell at once
 PATIENCE_SECONDS = 60
 LOOPBACK: dict[str, object] = {"interface": "lo", "address": "127.78.0.1/24", "dhcp": {"mode": "off"}}
 
@@ -95,13 +96,13 @@ class Trial:
     run: Run
 
 
-def trial(folder: Path, bundle: Path, when: str) -> Trial:
+def trial(folder: Path, bundle: Path, when: str, reports: int = REPORTS) -> Trial:
     """Let syncs fail in a store of its own, and look at what the disk holds if the power goes right after."""
     work, trace, cut = folder / "work", folder / "trace", folder / "cut"
     for made in (work, cut):
         made.mkdir(parents=True)
     (work / "bundle").symlink_to(bundle)
-    run = taken(REPORTS, [work], *failing(trace, when))[work]
+    run = taken(reports, [work], *failing(trace, when))[work]
     for name, content in storage_gate.disk_after(trace, work / "state").items():
         (cut / name).write_bytes(content)
     if run.history.acknowledged():
@@ -111,10 +112,10 @@ def trial(folder: Path, bundle: Path, when: str) -> Trial:
     return Trial(when, work, injected, run)
 
 
-def trials(folder: Path, bundle: Path, cases: Sequence[str]) -> list[Trial]:
+def trials(folder: Path, bundle: Path, cases: Sequence[str], reports: int = REPORTS) -> list[Trial]:
     """Do a trial per case, then start each store once more without faults: it serves, and nothing is lost."""
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda when: trial(folder / when, bundle, when), cases))
+        done = list(pool.map(lambda when: trial(folder / when, bundle, when, reports), cases))
     after = taken(CREW, [one.work for one in done])
     for one in done:
         again = after[one.work]
@@ -148,6 +149,25 @@ def test_a_disk_that_never_syncs_again_gets_nothing_acknowledged(tmp_path: Path,
         answers = [told.status for told in one.run.history.told]
         first = answers.index(503)
         assert set(answers[first:]) == {503}, (one.when, answers)
+
+
+def test_the_syncs_of_a_checkpoint_fail_and_nothing_acknowledged_is_lost(
+    tmp_path: Path, bundle: Path
+) -> None:
+    """SQLite moves its log into the file every 1,000 pages; that such a move fails is no news to those who report."""
+    work, trace = tmp_path / "work", tmp_path / "trace"
+    work.mkdir()
+    (work / "bundle").symlink_to(bundle)
+    taken(MANY_REPORTS, [work], *failing(trace, "60000"))
+    moves = [at for at, name in enumerate(storage_gate.syncs(trace), start=1) if name == "state.db"]
+    moves = [at for at in moves if at > SYNCS]
+    assert moves, "no checkpoint came"
+
+    for one in trials(
+        tmp_path, bundle, [str(at + by) for at in moves[:2] for by in (-1, 0, 1)], MANY_REPORTS
+    ):
+        assert one.injected >= 1, (one.when, one.run.log)
+        is_told_plainly(one)
 
 
 def is_told_plainly(one: Trial) -> None:
