@@ -11,6 +11,7 @@ from pathlib import Path
 from bootstrap import config
 from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
+from bootstrap.sums import Sums
 from pxe import dnsmasq, interfaces, loaders, probe, report, urgent
 from pxe.leases import Leases
 from pxe.observe import Observer
@@ -85,11 +86,14 @@ def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: 
 
 
 def _cluster(work: Path) -> Cluster:
-    path = work / "bundle" / "appliance" / "cluster.json"
     try:
-        return config.parse_dump(path.read_bytes())
+        bundle = Sums(work / "bundle")
+        bundle.read(dnsmasq.CONF.removeprefix("bundle/"))
+        return config.parse_dump(bundle.read("appliance/cluster.json"))
     except OSError as error:
-        raise PreflightError(f"{path} cannot be read ({error.strerror}); render it: deploy.py up") from error
+        raise PreflightError(
+            f"{error.filename} cannot be read ({error.strerror}); render it: deploy.py up"
+        ) from error
 
 
 def choose_interface(cluster: Cluster) -> interfaces.Interface:
@@ -119,6 +123,7 @@ def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:
     runtime.chmod(loaders.FOLDER_MODE)
     for source in loaders.place(runtime / "tftp", loaders.sources(cluster.appliance.pxe.loader, cache)):
         log.info("no loader for %s machines: %s is not there or too big", source.firmware, source.path)
+    loaders.Guard(runtime / "tftp").start()
 
 
 def _log_to_stderr(level: int) -> None:

@@ -1,9 +1,12 @@
 """Puts the iPXE loaders where dnsmasq sends them from: checked, small, and nothing else beside them."""
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,14 @@ from bootstrap.model.appliance import Loader, Loaders
 from bootstrap.render import firmware
 from bootstrap.render.firmware import Firmware
 
+log = logging.getLogger("pxe")
+
 DEBIAN = Path("/usr/lib/ipxe")  # where the package ipxe puts its files
+PACKAGED = Path("/var/lib/dpkg/info/ipxe.md5sums")  # what they were when the package was made
 # TFTP sends one small block per round trip: what is bigger comes faster and safer by HTTP.
 LARGEST_BYTES = 300_000
 OPTIONAL = frozenset({"efi-arm64"})  # Debian 12 and 13 have no small loader for it
+LOOK_SECONDS = 1.0
 FOLDER_MODE, FILE_MODE = 0o755, 0o644  # dnsmasq reads them without privileges
 
 
@@ -24,7 +31,8 @@ FOLDER_MODE, FILE_MODE = 0o755, 0o644  # dnsmasq reads them without privileges
 class Source:
     """Where the loader of one kind of firmware comes from.
 
-    `name` is its path below the TFTP root. `sha256` (hex) is None for Debian's own file: apt has checked it.
+    `name` is its path below the TFTP root. `sha256` (hex) is None for Debian's own file, which is
+    held against the sums of its package.
     """
 
     firmware: str
@@ -92,7 +100,22 @@ def _content(source: Source) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if source.sha256 not in {None, found}:
         raise PreflightError(f"{what} has the SHA-256 sum {found}, not {source.sha256}; {source.remedy}")
+    if source.sha256 is None and not _is_as_packaged(source.path, content):
+        raise PreflightError(
+            f"{what} is damaged: it is not the file of its package; apt-get install --reinstall ipxe"
+        )
     return content
+
+
+def _is_as_packaged(path: Path, content: bytes) -> bool:
+    """Return whether `content` is what dpkg wrote at `path`, as far as dpkg knows of it."""
+    try:
+        lines = PACKAGED.read_text().splitlines()
+    except OSError:
+        return True
+    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    wanted = known.get(str(path.absolute()).lstrip("/"))
+    return wanted in {None, hashlib.md5(content, usedforsecurity=False).hexdigest()}
 
 
 def _write(root: Path, name: str, content: bytes) -> None:
@@ -120,3 +143,44 @@ def _remove_others(root: Path, kept: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+class Guard:
+    """Looks every second, in a thread, whether the loaders in `root` are as they were placed, and mends them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        files = (path for path in root.rglob("*") if path.is_file())
+        self._placed = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+        self._thread = threading.Thread(target=self._run, name="loaders", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def look(self) -> None:
+        """Compare every loader with what was placed; write what differs anew, and name it in the log.
+
+        Raises:
+            OSError: one cannot be written.
+        """
+        for name, content in self._placed.items():
+            if _is_same(self._root / name, content):
+                continue
+            _write(self._root, name, content)
+            log.error("the loader %s was damaged or changed: written anew", self._root / name)
+
+    def _run(self) -> None:
+        while self._root.is_dir():
+            try:
+                self.look()
+            except OSError as error:
+                log.warning("could not look after the loaders: %s", error)
+            time.sleep(LOOK_SECONDS)
+
+
+def _is_same(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False

@@ -11,7 +11,7 @@ from bootstrap.scrub import Scrubber
 
 Images = Callable[[Pool], Manifest | None]
 
-FRESH_SECONDS = 2.0  # an image that was just built is offered this much later; a rack asks at once
+FRESH_SECONDS = 0.5  # an image that was just built is offered this much later; a rack asks at once
 
 
 class CachedImages:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
+from bootstrap.errors import ServeError
 from bootstrap.model import Cluster
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
@@ -47,7 +48,10 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.post("/v1/reload", Access.OPERATOR)
     def reload() -> Response:
-        return jsonify(machines=len(site.load().machines))
+        try:
+            return jsonify(machines=len(site.load().machines))
+        except ServeError as error:
+            raise Refusal(409, str(error)) from error
 
 
 def machine_json(cluster: Cluster, record: MachineRecord) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from web.site import Site
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 # A pass reads a few hundred MB, at most: a disk does that in seconds, and rot is no matter of minutes.
 SCRUB_SECONDS = 900.0
 BUNDLE = Path("bundle")
@@ -81,12 +81,12 @@ class Scrubbing:
     def _mend_loaders(self, path: Path) -> None:
         """Make the loaders again; one that cannot be made is removed, and machines then boot by their own order."""
         path.unlink(missing_ok=True)
-        self._tell(f"{path} was damaged or changed: made anew")
         try:
             self._remake(Path())
         except FirstlightError as error:
             log.warning("%s", error)
         self._sums = {path: sum_of(path) for path in LOADERS}
+        self._tell(f"{path} was damaged or changed: made anew")
 
     def _tell(self, reason: str) -> None:
         log.critical("%s", reason)
