@@ -10,6 +10,7 @@ from bootstrap.image.debian import HOST_PACKAGES
 CHECKERS = (
     "btrfs-progs",
     "cryptsetup-bin",
+    "busybox-static",
     "curl",
     "dash",
     "dosfstools",

@@ -14,6 +14,7 @@ from typing import Any
 from werkzeug.test import Client
 
 from tests.system.storage_bench import FACTS, macs, report_of, told_from
+from tests.system.storage_careless import forget_to_sync
 from web.listeners import LISTENER_HEADER
 from web.server import load, set_up_logging
 
@@ -25,6 +26,8 @@ def main() -> None:
     """Take the reports; end with 1 if that was not possible in one of the folders."""
     reports, works = int(sys.argv[1]), [Path(word) for word in sys.argv[2:]]
     set_up_logging()
+    if level := os.environ.get("STORAGE_SYNCHRONOUS"):
+        forget_to_sync(level)
     if len(works) == 1:
         take(works[0], reports)
         return

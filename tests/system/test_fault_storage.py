@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from tests.tier import Promise, rounds
 pytestmark = [pytest.mark.system, pytest.mark.promise]
 
 SYNCS = 50
+NEVER = "60000"  # strace counts to 65,535
 MACHINES = 16
 REPORTS = 60  # each is a commit of its own here, and each commit a sync
 MANY_REPORTS = 190  # as many as the server lets CREW machines tell at once
@@ -158,7 +160,7 @@ def test_the_syncs_of_a_checkpoint_fail_and_nothing_acknowledged_is_lost(
     work, trace = tmp_path / "work", tmp_path / "trace"
     work.mkdir()
     (work / "bundle").symlink_to(bundle)
-    taken(MANY_REPORTS, [work], *failing(trace, "60000"))
+    taken(MANY_REPORTS, [work], *failing(trace, NEVER))
     moves = [at for at, name in enumerate(storage_gate.syncs(trace), start=1) if name == "state.db"]
     moves = [at for at in moves if at > SYNCS]
     assert moves, "no checkpoint came"
@@ -168,6 +170,16 @@ def test_the_syncs_of_a_checkpoint_fail_and_nothing_acknowledged_is_lost(
     ):
         assert one.injected >= 1, (one.when, one.run.log)
         is_told_plainly(one)
+
+
+@pytest.mark.parametrize("level", ["OFF", "NORMAL"])
+def test_this_test_can_fail_without_syncs_the_disk_lacks_what_was_acknowledged(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("STORAGE_SYNCHRONOUS", level)
+
+    with pytest.raises((AssertionError, sqlite3.Error)):
+        trial(tmp_path, bundle, NEVER)
 
 
 def is_told_plainly(one: Trial) -> None:
