@@ -5,15 +5,18 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bootstrap import failpoints, sums
+from bootstrap import failpoints, index, redo, sums
 from bootstrap.errors import UsageError
-from bootstrap.render.bundle import Bundle, File
+from bootstrap.render.bundle import Bundle, File, Rendered, paths_of
 
-_TOP = frozenset({"appliance", "machines", "pxe", "web", sums.NAME})
+_OWN = frozenset({sums.NAME, index.NAME})
+"""What stands beside the documents of a bundle."""
+_TOP = frozenset({"appliance", "machines", "pxe", "web"}) | _OWN
 """What a bundle has at its top."""
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: make room there and run this again",
@@ -24,6 +27,10 @@ _REMEDIES = {
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 """renameat2(2): swap two names in one step."""
+_FEW = 0.05
+"""The part of all machines up to which a change goes into the tree that stands."""
+_MANY_FILES = 200
+"""From so many files on one sync of the whole filesystem is quicker than one of each file."""
 
 
 def remedy(error: OSError) -> str:
@@ -73,7 +80,12 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     """
     folder = folder.resolve()
     _refuse_foreign(folder)
-    if read_bundle(folder) == dict(bundle) and _has_sums(folder):
+    finish_bundle(folder)
+    if isinstance(bundle, Rendered) and (known := _known(folder)) is not None:
+        stale, gone = index.stale(folder, known, bundle.inputs), known.machines.keys() - bundle.inputs.keys()
+        if len(stale) + len(gone) <= _FEW * len(bundle.inputs):
+            return _change_few(folder, bundle, known, stale, gone)
+    if _is_same(folder, bundle):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
@@ -88,14 +100,84 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     return True
 
 
+def finish_bundle(folder: Path) -> None:
+    """Finish a change of the bundle in `folder` that was cut off; to be called before it is read.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    redo.finish(folder, write=write_file, sync=_sync_folder)
+
+
 def read_bundle(folder: Path) -> dict[str, File]:
     """Return the documents that `folder` holds, by path with forward slashes; nothing if there is no such folder."""
-    own = folder / sums.NAME
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != own)
-    return {
-        path.relative_to(folder).as_posix(): File(path.read_bytes(), path.stat().st_mode & 0o7777)
-        for path in found
-    }
+    return {path: _read(folder / path) for path in _paths(folder)}
+
+
+def _read(path: Path) -> File:
+    return File(path.read_bytes(), path.stat().st_mode & 0o7777)
+
+
+def _paths(folder: Path) -> list[str]:
+    """Return the documents in `folder`."""
+    found = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in found if path not in _OWN]
+
+
+def _is_same(folder: Path, bundle: Bundle) -> bool:
+    """Return whether the tree is that of `bundle` already; holds one document at a time."""
+    return (
+        not index.is_wanted(bundle)
+        and not (folder / index.NAME).exists()
+        and _has_sums(folder)
+        and set(_paths(folder)) == set(bundle)
+        and all(_read(folder / path) == file for path, file in bundle.items())
+    )
+
+
+def _known(folder: Path) -> index.Index | None:
+    """Return the index of a tree that has one, of this program, and whole sums."""
+    return index.read(folder) if _has_sums(folder) else None
+
+
+def _change_few(
+    folder: Path, bundle: Rendered, known: index.Index, stale: Iterable[str], gone: Iterable[str]
+) -> bool:
+    """Change the documents of some machines and those of none; return whether there were any to change."""
+    put = {path: file for path, file in bundle.shared.items() if _differs(folder / path, file)}
+    for name in stale:
+        put |= bundle.of_machine(name)
+    removed = [path for name in sorted(gone) for path in paths_of(name)]
+    if not put and not removed:
+        return False
+    stamp = time.time_ns()
+    redo.change(
+        folder,
+        {**put, **_own_files(folder, bundle, known, put, stamp)},
+        removed,
+        stamp=stamp,
+        write=write_file,
+        sync=_sync_folder,
+    )
+    return True
+
+
+def _differs(path: Path, file: File) -> bool:
+    try:
+        return _read(path) != file
+    except FileNotFoundError:
+        return True
+
+
+def _own_files(
+    folder: Path, bundle: Rendered, known: index.Index, put: Mapping[str, File], stamp: int
+) -> dict[str, File]:
+    """Return sums and index as they are once `put` is in the tree."""
+    old = sums.Sums(folder).known or {}
+    fresh = {path: sums.sum_of(file.content) for path, file in put.items()}
+    digests = {path: fresh.get(path) or old[path] for path in bundle}
+    text = known.after(bundle.inputs, put, stamp).to_bytes()
+    return {sums.NAME: File(sums.text_of_sums(digests)), index.NAME: File(text)}
 
 
 def _has_sums(folder: Path) -> bool:
@@ -115,27 +197,48 @@ def _refuse_foreign(folder: Path) -> None:
         raise UsageError(f"{folder} is not a folder: name an empty folder or a new one")
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Make the file `path`, which must not exist, and bring it to the disk."""
+def _write_new(path: Path, content: bytes, mode: int, *, is_synced: bool = True) -> None:
+    """Make the file `path`, which must not exist, and bring it to the disk unless all are brought there later."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with naming(path), os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
         file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+        if is_synced:
+            file.flush()
+            os.fsync(descriptor)
 
 
 def _write_tree(folder: Path, bundle: Bundle) -> None:
     """Write `bundle` into the new `folder`, and bring every file and folder of it to the disk."""
     folder.mkdir(mode=0o700)
+    made, digests, is_synced = {folder}, dict[str, str](), len(bundle) < _MANY_FILES
     for path, file in bundle.items():
         target = folder / path
-        for parent in reversed(target.relative_to(folder).parents):
-            (folder / parent).mkdir(mode=0o700, exist_ok=True)
-        _write_new(target, file.content, file.mode)
-    _write_new(folder / sums.NAME, sums.text_of({path: file.content for path, file in bundle.items()}), 0o644)
-    for made in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync_folder(made)
+        for parent in (target.parent.parent, target.parent):
+            if parent not in made and parent != folder.parent:
+                parent.mkdir(mode=0o700)
+                made.add(parent)
+        _write_new(target, file.content, file.mode, is_synced=is_synced)
+        digests[path] = sums.sum_of(file.content)
+    _write_new(folder / sums.NAME, sums.text_of_sums(digests), 0o644, is_synced=is_synced)
+    if isinstance(bundle, Rendered) and index.is_wanted(bundle):
+        _write_new(folder / index.NAME, index.of_tree(folder, bundle).to_bytes(), 0o644, is_synced=is_synced)
+    if not is_synced:
+        _sync_all(folder)
+        return
+    for each in made:
+        _sync_folder(each)
+
+
+def _sync_all(folder: Path) -> None:
+    """Bring the whole filesystem that holds `folder` to the disk (syncfs(2)); a failed write shows here."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def _swap(new: Path, old: Path) -> None:
