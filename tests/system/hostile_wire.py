@@ -56,6 +56,8 @@ def answer_from(data: bytes) -> Answer:
     if not data.startswith(b"HTTP/1."):
         return Answer(None, b"", data)
     head, _, body = data.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100 "):
+        return answer_from(body)
     return Answer(int(head.split(b" ", 2)[1]), head, body)
 
 
