@@ -58,8 +58,16 @@ def finish(folder: Path, *, write: Callable[[Path, bytes, int], None], sync: Cal
         OSError: it could not be done; it is still written down.
     """
     pending = _pending(folder)
-    if not (pending / _NOTE).is_file():
-        return
+    try:
+        _do(folder, pending, write, sync)
+    except FileNotFoundError:
+        if pending.exists():
+            raise  # else another process was quicker, with the same work
+
+
+def _do(
+    folder: Path, pending: Path, write: Callable[[Path, bytes, int], None], sync: Callable[[Path], None]
+) -> None:
     todo = json.loads((pending / _NOTE).read_bytes())
     stamp = (todo["stamp"], todo["stamp"])
     for number, (path, mode) in enumerate(todo["put"]):

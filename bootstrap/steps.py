@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bootstrap import background, packages
 from bootstrap.artifacts import find_manifest, load_manifest
-from bootstrap.disk import read_bundle, write_bundle
+from bootstrap.disk import finish_bundle, read_bundle, write_bundle
 from bootstrap.errors import PreflightError
 from bootstrap.image.debian import HOST_PACKAGES, build
 from bootstrap.image.recipe import FAMILY as BUILT_HERE
@@ -86,6 +86,7 @@ def render(run: Run, keyring: PublicKeyring) -> Bundle:
 def write(run: Run, bundle: Bundle) -> tuple[str, ...]:
     """Show what the documents change, then write them; return the paths of those that changed."""
     with run.reporter.step("plan"):
+        finish_bundle(run.place.bundle)
         before = read_bundle(run.place.bundle)
         tell(run.reporter, plan(before, bundle).lines, nothing="no document changes")
         write_bundle(run.place.bundle, bundle)

@@ -12,6 +12,7 @@ from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import emit, stderr
 from bootstrap.cli.screen import Screen
+from bootstrap.disk import finish_bundle
 from bootstrap.errors import PreflightError
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
@@ -128,6 +129,7 @@ def serve(call: Call) -> None:
     cluster = call.cluster()
     require_root("serve")
     place = call.place(cluster)
+    finish_bundle(place.bundle)
     if not (place.bundle / "web" / "nginx.conf").is_file():
         raise PreflightError(
             f"{place.bundle} holds no documents; run `up`, or `render` and `image build`, first"

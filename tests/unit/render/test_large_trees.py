@@ -193,7 +193,7 @@ def test_a_change_that_is_cut_off_anywhere_leaves_the_old_tree_or_becomes_the_ne
     changed = dict(new)
     for count in range(100):
         place = tmp_path / f"cut{count}" / "bundle"
-        shutil.copytree(folder, place)
+        shutil.copytree(folder, place, copy_function=os.link)
         with cut_at(count, monkeypatch) as reached:
             try:
                 write_bundle(place, new)
