@@ -7,11 +7,15 @@ the same lock is the place where a later group commit gathers what waits.
 No connection is ever used by two threads at once, as their transactions would mix. Readers take one from a
 pool rather than from a thread-local: a server that calls Python from its own threads may present each request
 as a new thread, and would open the file anew each time.
+
+SQLite sees a damaged page structure, but takes any value as it comes: a bit that a disk has lost would be an arm, an
+address or a line of a document. So each entry carries a sum over its key, revision and value.
 """
 
 import os
 import sqlite3
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,25 +26,32 @@ from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Write
 from bootstrap.state.lastgood import copy_of
 
-FORMAT = 1  # kept in the file's user_version, so that a later format is told apart
+FORMAT = 2  # kept in the file's user_version, so that a later format is told apart
 BUSY_SECONDS = 5.0  # a backup or another process may hold the file for a moment
 
 _SCHEMA = (
-    "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) STRICT",
+    """CREATE TABLE entries
+        (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, sum INTEGER) STRICT""",
     "CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL) STRICT",
     "INSERT INTO counter VALUES (1, 0)",
     f"PRAGMA user_version = {FORMAT}",
 )
-_WRITE = """INSERT INTO entries VALUES (?, ?, ?)
-    ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"""
+_WRITE = """INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key)
+    DO UPDATE SET value = excluded.value, revision = excluded.revision, sum = excluded.sum"""
 
 
-_MAKE = "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
-_CHANGE = "UPDATE entries SET value = ?, revision = ? WHERE key = ? AND revision = ?"
+_MAKE = "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_CHANGE = "UPDATE entries SET value = ?, revision = ?, sum = ? WHERE key = ? AND revision = ?"
 
-_SCAN_ALL = "SELECT key, value, revision FROM entries WHERE revision > ? AND key >= ? ORDER BY key"
-_SCAN = "SELECT key, value, revision FROM entries WHERE revision > ? AND key >= ? AND key < ? ORDER BY key"
+_GET = "SELECT key, value, revision, sum FROM entries WHERE key = ?"
+_SCAN_ALL = "SELECT key, value, revision, sum FROM entries WHERE revision > ? AND key >= ? ORDER BY key"
+_SCAN = (
+    "SELECT key, value, revision, sum FROM entries WHERE revision > ? AND key >= ? AND key < ? ORDER BY key"
+)
 _REMOVE = "DELETE FROM entries WHERE key = ? AND revision = ?"
+
+
+Row = tuple[str, bytes, int, int]
 
 
 class SqliteStore:
@@ -61,18 +72,19 @@ class SqliteStore:
             self._check(self._writer)
             with self._transaction() as connection:
                 _make_tables(connection)
+                _sum_all(connection)
             _sync_folder(path.parent)
 
     def get(self, key: str) -> Entry | None:
         """Return the entry at `key`, or None."""
-        rows = self._read("SELECT key, value, revision FROM entries WHERE key = ?", [key])
-        return _entry_from(rows[0]) if rows else None
+        rows = self._read(_GET, [key])
+        return self._entry(rows[0]) if rows else None
 
     def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
         """Yield the entries below `prefix` with a revision above `newer`, in key order, all from one moment."""
         end = _first_key_after(prefix)
         rows = self._read(_SCAN_ALL if end is None else _SCAN, [newer, prefix, *([end] if end else [])])
-        yield from map(_entry_from, rows)
+        yield from map(self._entry, rows)
 
     def commit(self, writes: Sequence[Write]) -> int:
         """Do all `writes` or none, durably; return the new revision."""
@@ -96,7 +108,7 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _read(self, query: str, values: Sequence[str | int]) -> list[tuple[str, bytes, int]]:
+    def _read(self, query: str, values: Sequence[str | int]) -> list[Row]:
         self._must_be_open()
         with self._speaking_plainly("read"):
             try:
@@ -106,6 +118,12 @@ class SqliteStore:
             rows = connection.execute(query, values).fetchall()
             self._idle.append(connection)
         return rows
+
+    def _entry(self, row: Row) -> Entry:
+        key, value, revision, found = row
+        if not isinstance(value, bytes) or found != sum_of(key, value, revision):
+            raise StateError(_damaged(self._path, f"the entry {key!r:.80} is not what was written"))
+        return Entry(key=key, value=value, revision=revision)
 
     def _must_be_open(self) -> None:
         if self._closed:
@@ -128,7 +146,8 @@ class SqliteStore:
                 raise
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        # Not the quick one: where an index has lost a key, a machine would seem unknown.
+        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise StateError(_damaged(self._path, found))
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -142,11 +161,28 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if _is_damage(error):
                 raise StateError(_damaged(self._path, str(error))) from error
             raise StateError(f"{self._path}: cannot {verb}: {error}") from error
         except OSError as error:
             raise StateError(f"{self._path}: cannot {verb}: {error.strerror}") from error
+
+
+def sum_of(key: str, value: bytes, revision: int) -> int:
+    """Return the sum of an entry; it finds every error of up to 32 bits in a row."""
+    return zlib.crc32(value, zlib.crc32(f"{revision} {key}".encode()))
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error tells of the file's content, and not of what surrounds it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+    # A table that is not there, or a text that is none, is an SQL error; our statements are right.
+    return code in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_FORMAT,
+    ) or ("decode to UTF-8" in str(error))
 
 
 def _damaged(path: Path, found: str) -> str:
@@ -176,6 +212,16 @@ def _make_tables(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
+def _sum_all(connection: sqlite3.Connection) -> None:
+    """Give the entries of a file of format 1 their sums."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
+        return
+    connection.create_function("sum_of", 3, sum_of, deterministic=True)
+    connection.execute("ALTER TABLE entries ADD COLUMN sum INTEGER")
+    connection.execute("UPDATE entries SET sum = sum_of(key, value, revision)")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
 def _apply(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
     connection.execute("UPDATE counter SET revision = revision + 1")
     revision: int = connection.execute("SELECT revision FROM counter").fetchone()[0]
@@ -183,7 +229,8 @@ def _apply(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
         if write.after is not None:
             _write_after(connection, write, write.after, revision)
         elif isinstance(write, Put):
-            connection.execute(_WRITE, (write.key, write.value, revision))
+            whole = sum_of(write.key, write.value, revision)
+            connection.execute(_WRITE, (write.key, write.value, revision, whole))
         else:
             connection.execute("DELETE FROM entries WHERE key = ?", (write.key,))
     return revision
@@ -192,10 +239,11 @@ def _apply(connection: sqlite3.Connection, writes: Sequence[Write]) -> int:
 def _write_after(connection: sqlite3.Connection, write: Write, after: int, revision: int) -> None:
     """Write only if the entry is at `after`: the condition and the write are one statement."""
     match write:
-        case Put() if after == 0:
-            changed = connection.execute(_MAKE, (write.key, write.value, revision))
-        case Put():
-            changed = connection.execute(_CHANGE, (write.value, revision, write.key, after))
+        case Put(key=key, value=value) if after == 0:
+            changed = connection.execute(_MAKE, (key, value, revision, sum_of(key, value, revision)))
+        case Put(key=key, value=value):
+            whole = sum_of(key, value, revision)
+            changed = connection.execute(_CHANGE, (value, revision, whole, key, after))
         case Delete():
             changed = connection.execute(_REMOVE, (write.key, after))
     if changed.rowcount == 0:
@@ -207,10 +255,6 @@ def _refuse_unless_absent(connection: sqlite3.Connection, write: Write, after: i
     row = connection.execute("SELECT revision FROM entries WHERE key = ?", (write.key,)).fetchone()
     if row or after:
         raise Conflict(f"{write.key} is at revision {row[0] if row else 0}, not {after}")
-
-
-def _entry_from(row: tuple[str, bytes, int]) -> Entry:
-    return Entry(key=row[0], value=row[1], revision=row[2])
 
 
 def _first_key_after(prefix: str) -> str | None:
