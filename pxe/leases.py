@@ -7,6 +7,7 @@ when dnsmasq starts again, until a lease time has passed: who is still there by 
 """
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -15,6 +16,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from bootstrap.model import Cluster
+
+log = logging.getLogger("pxe")
 
 HOSTS_MODE = 0o644  # dnsmasq reads it after it gave up root
 LONGEST_LINE = 2048
@@ -74,7 +77,11 @@ class Leases:
         """Write the file from which a dnsmasq that is about to start learns who holds what."""
         self._rest = b""
         self._drop_expired()
-        _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)
+        try:
+            _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)
+        except OSError as error:
+            text = "%s cannot be written (%s): addresses may be given away twice"
+            log.error(text, self._hosts, error.strerror)  # noqa: TRY400  # the text is for people: no traceback
         self._forget_at = self._clock() + self._seconds if self._given else None
 
     def forget(self) -> bool:
@@ -82,7 +89,8 @@ class Leases:
         if self._forget_at is None or self._clock() < self._forget_at:
             return False
         self._forget_at = None
-        _write(self._hosts, "", HOSTS_MODE)
+        with contextlib.suppress(OSError):
+            self._hosts.write_text("")
         return True
 
     def close(self) -> None:

@@ -103,7 +103,12 @@ def test_listed_machines_get_their_address_and_name() -> None:
     assert hosts == [
         "dhcp-host=52:54:00:77:00:01,10.77.0.101,w1",
         "dhcp-host=52:54:00:77:00:02,10.77.0.102,w2",
+        "dhcp-host=*:*:*:*:*:*,3600",
     ]
+
+
+def test_no_lease_file_is_written_again_at_each_lease() -> None:
+    assert "leasefile-ro" in in_mode("server")
 
 
 def test_a_machine_without_an_address_is_still_known_by_name() -> None:
