@@ -27,6 +27,9 @@ MODULES = ("failover", "net_failover", "virtio_net", "virtio_blk")
 LEFT_OUT = re.compile(
     r"/(test|tests|idlelib|tkinter|ensurepip|lib2to3|turtledemo|config-3[^/]*|site-packages|dist-packages)/"
 )
+# Compiled for python -O, and packages that web does not import: an emulated computer unpacks its initrd slowly.
+IDLE = re.compile(r"\.opt-[12]\.pyc$")
+IDLE_PACKAGES = ("pygments", "pyroute2", "requests", "rich", "urllib3")
 MAGIC = b"070701"
 HEADER = 110
 BLOCK = 4
@@ -100,7 +103,7 @@ def python_files() -> Iterator[Path]:
             path for path in _below(folder) if not LEFT_OUT.search(str(path.relative_to(folder.parent)))
         )
     for line in (ROOT / "requirements.lock").read_text().splitlines():
-        if match := re.match(r"([a-z0-9-]+)==", line):
+        if (match := re.match(r"([a-z0-9-]+)==", line)) and match[1] not in IDLE_PACKAGES:
             yield from _distribution(match[1])
 
 
@@ -214,7 +217,7 @@ def _padded(size: int) -> int:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    return (path for path in folder.rglob("*") if path.is_file() and not IDLE.search(path.name))
 
 
 def _program(name: str) -> Path:
