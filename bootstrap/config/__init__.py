@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bootstrap.config.dumping import dump, parse_dump, to_yaml
+from bootstrap.config.dumping import dump, dump_values, parse_dump, plain_values, to_yaml
 from bootstrap.config.loading import load
 
-__all__ = ["dump", "explain", "load", "parse_dump", "reference", "schema", "schema_text", "to_yaml"]
+__all__ = [
+    "dump",
+    "dump_values",
+    "explain",
+    "load",
+    "parse_dump",
+    "plain_values",
+    "reference",
+    "schema",
+    "schema_text",
+    "to_yaml",
+]
 
 
 def explain(paths: Sequence[Path], key: str) -> str:

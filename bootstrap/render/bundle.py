@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
+from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import TypeAlias
 
 from pydantic import BaseModel
 
-from bootstrap.config import dump
+from bootstrap.config import dump_values, plain_values
 from bootstrap.errors import RenderError
 from bootstrap.model import Cluster, Machine
 from bootstrap.render.dnsmasq import dnsmasq_conf
@@ -42,7 +43,9 @@ class Rendered(Mapping[str, File]):
     """
 
     def __init__(self, cluster: Cluster, ca: bytes) -> None:
-        self.shared = MappingProxyType({path: File(content) for path, content in _shared(cluster, ca)})
+        self._values = plain_values(cluster)
+        documents = _shared(cluster, self._values, ca)
+        self.shared = MappingProxyType({path: File(content) for path, content in documents})
         self._cluster = cluster
         self._ca = ca
         self._machines = {machine.name: machine for machine in cluster.machines}
@@ -72,10 +75,9 @@ class Rendered(Mapping[str, File]):
 
         The program and its templates are not in it.
         """
-        values = self._cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
-        machines = values.pop("machines", [])
-        common = hashlib.sha256(json.dumps(values, sort_keys=True).encode() + self._ca)
-        return {machine["name"]: _digest(common.copy(), machine) for machine in machines}
+        rest = {key: value for key, value in self._values.items() if key != "machines"}
+        common = hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + self._ca)
+        return {machine["name"]: _digest(common.copy(), machine) for machine in self._values["machines"]}
 
     @cached_property
     def _paths(self) -> list[str]:
@@ -112,9 +114,9 @@ def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Rendered:
     return Rendered(cluster, _provisioning_ca(keyring))
 
 
-def _shared(cluster: Cluster, ca: bytes) -> Iterator[tuple[str, bytes]]:
+def _shared(cluster: Cluster, values: Mapping[str, object], ca: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each document that belongs to no machine."""
-    yield "appliance/cluster.json", dump(cluster)
+    yield "appliance/cluster.json", dump_values(values)
     yield "appliance/provisioning-ca.crt", ca
     yield "pxe/dnsmasq.conf", dnsmasq_conf(cluster).encode()
     yield "web/boot.ipxe", boot_ipxe(cluster.base_url).encode()
@@ -140,6 +142,10 @@ def digest(bundle: Bundle) -> str:
     return whole.hexdigest()
 
 
+_PLAIN = frozenset({str, int, bool, bytes, type(None), IPv4Address})
+"""Types that hold nothing but themselves."""
+
+
 def refuse_secrets(value: object, *, where: str = "input") -> None:
     """Look through `value` (models, dataclasses, mappings, sequences) and refuse a Secret anywhere in it.
 
@@ -149,13 +155,12 @@ def refuse_secrets(value: object, *, where: str = "input") -> None:
     if isinstance(value, Secret):
         raise RenderError(f"{where} is a secret; it must not reach a document that anyone may read")
     for name, part in _parts(value):
-        refuse_secrets(part, where=f"{where}.{name}")
+        if type(part) not in _PLAIN:
+            refuse_secrets(part, where=f"{where}.{name}")
 
 
 def _parts(value: object) -> Iterator[tuple[object, object]]:
     """Yield name and value of what `value` is made of; nothing for plain values."""
-    if value is None or isinstance(value, (str, int)):
-        return
     if isinstance(value, BaseModel):
         yield from vars(value).items()
     elif is_dataclass(value):
