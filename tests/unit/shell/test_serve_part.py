@@ -9,7 +9,7 @@ import pytest
 from bootstrap import serve
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
-from bootstrap.localboot import make_localboot
+from bootstrap.localboot import CONFIGS, KINDS, Kind, make_localboot
 from bootstrap.processes import is_gone, wait_until
 
 Make = Callable[[str], serve.Part]
@@ -189,6 +189,16 @@ def test_localboot_is_made_whole_by_grub(tool: Callable[[str, str], Path], tmp_p
 
     assert {path.read_text() for path in make_localboot(tmp_path)} == {"EFI"}
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["localboot.efi", "localboot.pxe"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.file)
+def test_the_last_search_is_for_the_file_that_the_installer_leaves(kind: Kind) -> None:
+    """GRUB's rescue parser goes on after a failed search, so the later of two that find something wins."""
+    searches = [line for line in (CONFIGS / kind.config).read_text().splitlines() if "search " in line]
+    installer = (CONFIGS.parent / "installer" / "install").read_text()
+
+    assert searches[-1] == "search --no-floppy --file --set=root /firstlight/$uuid"
+    assert "$FL_RUN/esp/firstlight/$uuid" in installer
 
 
 @pytest.mark.usefixtures("tool")
