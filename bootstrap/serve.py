@@ -26,8 +26,8 @@ DHCP_SECONDS = 60.0  # pxe looks for other DHCP servers first, and tries dnsmasq
 READY_SECONDS = 60.0  # opening the store and loading 1,000 machines' documents takes far less
 END_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
-LONG_LIFE_SECONDS = 20.0  # a part that ran so long starts with the first pause again
+LONGEST_PAUSE_SECONDS = 5.0
+LONG_LIFE_SECONDS = 5.0  # a part that ran so long was on its feet: the pauses begin anew
 ROUND_SECONDS = 0.2
 TROUBLES = Path("run/troubles")
 """Below the work folder: what does not run just now, for /readyz."""

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-LONG_LIFE_SECONDS = 10.0  # a child that lived this long gets a short pause again
+LONG_LIFE_SECONDS = 5.0  # a child that lived this long gets a short pause again
 END_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
