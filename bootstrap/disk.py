@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bootstrap import failpoints, index, redo, sums
+from bootstrap.collector import uncollected
 from bootstrap.errors import UsageError
 from bootstrap.render.bundle import Bundle, File, Rendered, paths_of
 
@@ -81,10 +82,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     folder = folder.resolve()
     _refuse_foreign(folder)
     finish_bundle(folder)
-    if isinstance(bundle, Rendered) and (known := _known(folder)) is not None:
-        stale, gone = index.stale(folder, known, bundle.inputs), known.machines.keys() - bundle.inputs.keys()
-        if len(stale) + len(gone) <= _FEW * len(bundle.inputs):
-            return _change_few(folder, bundle, known, stale, gone)
+    if isinstance(bundle, Rendered) and (done := _changed_few(folder, bundle)) is not None:
+        return done
     if _is_same(folder, bundle):
         return False
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +137,18 @@ def _is_same(folder: Path, bundle: Bundle) -> bool:
 def _known(folder: Path) -> index.Index | None:
     """Return the index of a tree that has one, of this program, and whole sums."""
     return index.read(folder) if _has_sums(folder) else None
+
+
+def _changed_few(folder: Path, bundle: Rendered) -> bool | None:
+    """Change the tree where few machines changed, and return whether any did; None if it must be written anew."""
+    with uncollected():
+        known = _known(folder)
+        if known is None:
+            return None
+        stale, gone = index.stale(folder, known, bundle.inputs), known.machines.keys() - bundle.inputs.keys()
+        if len(stale) + len(gone) > _FEW * len(bundle.inputs):
+            return None
+        return _change_few(folder, bundle, known, stale, gone)
 
 
 def _change_few(

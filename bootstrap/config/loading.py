@@ -1,12 +1,11 @@
 """From files to a cluster: read, lay over each other, validate, check across fields."""
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from bootstrap.collector import uncollected
 from bootstrap.config import cross, problems
 from bootstrap.config.compose import problem, raise_if_any, read
 from bootstrap.config.layering import merge
@@ -21,7 +20,7 @@ def load(paths: Sequence[Path]) -> Cluster:
     Raises:
         ConfigError: something is wrong; it carries every problem of every file.
     """
-    with _uncollected():
+    with uncollected():
         tree, wrong = layered(paths)
         if tree is None:
             nothing = problem("config.yaml", 1, 1, "is not given; name a file with --config")
@@ -31,18 +30,6 @@ def load(paths: Sequence[Path]) -> Cluster:
     if cluster is None:
         raise ConfigError(wrong)
     return cluster
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from walking through a tree that only grows: a third of the time it would take."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def layered(paths: Sequence[Path]) -> tuple[Tree | None, tuple[Problem, ...]]:
