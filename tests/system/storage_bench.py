@@ -267,12 +267,21 @@ def command(*argv: str) -> str:
     return done.stdout
 
 
-@contextmanager
-def disk(image: Path, mebibytes: int) -> Iterator[str]:
-    """Make an ext4 in the file `image` and yield the block device that it is while the body runs."""
+def disk(image: Path, mebibytes: int) -> Path:
+    """Make an ext4 in the file `image`."""
     with image.open("wb") as file:
         file.truncate(mebibytes << 20)
     command("mke2fs", "-q", "-t", "ext4", str(image))
+    return image
+
+
+@contextmanager
+def attached(image: Path) -> Iterator[str]:
+    """Yield a new block device that is the file `image` while the body runs.
+
+    A device of an earlier mount may still be in use: each `ip netns exec` on this computer takes a copy of all mounts
+    along, which lives until its program ends.
+    """
     device = command("losetup", "--find", "--show", str(image)).strip()
     try:
         yield device

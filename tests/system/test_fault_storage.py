@@ -22,6 +22,7 @@ from tests.system.storage_bench import (
     Told,
     appliance,
     application_of,
+    attached,
     command,
     crew_of,
     crowd,
@@ -274,8 +275,8 @@ def test_a_disk_that_turns_read_only_refuses_cleanly_and_serves_again_once_mende
     times, history = rounds(ci=1, soak=10), History()
     state = tmp_path / "work" / "state"
     with ExitStack() as stack:
-        device = stack.enter_context(disk(tmp_path / "disk", 64))
-        stack.enter_context(mounted("ext4", state, device))
+        image = disk(tmp_path / "disk", 64)
+        stack.enter_context(mounted("ext4", state, stack.enter_context(attached(image))))
         web = stack.enter_context(appliance(tmp_path, MACHINES))
         for _ in range(times):
             with reporting(crew_of(web, history)):
@@ -286,7 +287,8 @@ def test_a_disk_that_turns_read_only_refuses_cleanly_and_serves_again_once_mende
             stop(web)
             is_clean(web, history)
             assert 1 <= web.text().count("cannot write") <= 4 * times, web.text()
-            mend_while_it_starts(web, state, device)
+            mend(state, image, stack)
+            starts_once_it_can_write(web, state)
         with reporting(crew_of(web, history)):
             await_answers(web, history, 200, 100)
         stop(web)
@@ -300,11 +302,15 @@ def test_a_disk_that_turns_read_only_refuses_cleanly_and_serves_again_once_mende
     )
 
 
-def mend_while_it_starts(web: web_bench.Appliance, state: Path, device: str) -> None:
-    """Check the file system, mount it read-only, start the appliance, then make it writable."""
+def mend(state: Path, image: Path, stack: ExitStack) -> None:
+    """Check the file system and mount it again, read-only."""
     command("umount", str(state))
-    subprocess.run(("e2fsck", "-f", "-p", device), check=False, capture_output=True)  # 1: it was mended
-    command("mount", "-t", "ext4", "-o", "ro", device, str(state))
+    subprocess.run(("e2fsck", "-f", "-p", str(image)), check=False, capture_output=True)  # 1: it was mended
+    command("mount", "-t", "ext4", "-o", "ro", stack.enter_context(attached(image)), str(state))
+
+
+def starts_once_it_can_write(web: web_bench.Appliance, state: Path) -> None:
+    """Start the appliance, see it wait and say why, then make its disk writable."""
     web.log.write_text("")
     start_again(web)
     web_bench.wait_for(lambda: "web cannot start" in web.text(), web.text)
