@@ -101,6 +101,13 @@ class Layout:
         return f"such as {found}" if found else "another address"
 
 
+def layout_of(view: View) -> Layout:
+    """Return the layout of the tree under check, read once for all rules."""
+    found = view.found.setdefault("layout", Layout(view))
+    assert isinstance(found, Layout)  # noqa: S101  # nothing else has this name
+    return found
+
+
 def _endpoint_address(value: object) -> IPv4Address:
     return address_from(endpoint_from(value).rpartition(":")[0])
 
@@ -115,7 +122,7 @@ def _edge(address: IPv4Address, network: IPv4Network) -> bool:
 
 def separate_networks(view: View) -> Iterator[Problem]:
     """Pods, services and the private network are routed by their addresses."""
-    subnets = Layout(view).subnets
+    subnets = layout_of(view).subnets
     networks = dict(subnets)
     for (one, first), (other, second) in combinations(subnets, 2):
         if not first.overlaps(second):
@@ -157,7 +164,7 @@ def subnet_sizes(view: View) -> Iterator[Problem]:
 
 def own_address(view: View) -> Iterator[Problem]:
     """The appliance is a host of a network with room for machines."""
-    layout = Layout(view)
+    layout = layout_of(view)
     if layout.interface is None or layout.network is None:
         return
     address, network = layout.interface.ip, layout.network
@@ -178,7 +185,7 @@ def own_address(view: View) -> Iterator[Problem]:
 
 def dhcp_range(view: View) -> Iterator[Problem]:
     """The range lies in the private network, in order."""
-    layout = Layout(view)
+    layout = layout_of(view)
     network = layout.network
     outside = 0
     for path in ((*RANGE, 0), (*RANGE, 1)):
@@ -194,7 +201,7 @@ def dhcp_range(view: View) -> Iterator[Problem]:
 
 def range_holds_nobody(view: View) -> Iterator[Problem]:
     """What has a fixed address is outside of the DHCP range."""
-    layout = Layout(view)
+    layout = layout_of(view)
     if layout.dhcp is None:
         return
     span = f"{layout.dhcp[0]}-{layout.dhcp[1]}"
@@ -226,7 +233,7 @@ def dhcp_mode(view: View) -> Iterator[Problem]:
 
 def machine_addresses(view: View) -> Iterator[Problem]:
     """A machine's address is in the private network and nobody else's."""
-    layout = Layout(view)
+    layout = layout_of(view)
     network = layout.network
     taken = {address: path for path, address in reversed([*layout.ours, *layout.hosts])}
     for path, address in layout.machines:
@@ -244,7 +251,7 @@ def machine_addresses(view: View) -> Iterator[Problem]:
 
 def host_addresses(view: View) -> Iterator[Problem]:
     """Control-plane hosts are told apart by address, and are neither pods nor services."""
-    layout, first = Layout(view), dict[IPv4Address, Path]()
+    layout, first = layout_of(view), dict[IPv4Address, Path]()
     for path, address in layout.hosts:
         if address in first:
             yield view.problem(
@@ -260,7 +267,7 @@ def host_addresses(view: View) -> Iterator[Problem]:
 
 def metallb(view: View) -> Iterator[Problem]:
     """What MetalLB gives out belongs to nobody else."""
-    layout = Layout(view)
+    layout = layout_of(view)
     earlier: list[tuple[Path, Pair]] = [(RANGE, layout.dhcp)] if layout.dhcp else []
     earlier += [(path, (network[0], network[-1])) for path, network in layout.subnets if path != APPLIANCE]
     earlier += [

@@ -1,7 +1,7 @@
 """A forgiving look at the tree: what is there and readable, None for all else."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bootstrap.config.problems import at
@@ -16,6 +16,8 @@ class View:
     """The tree under check; what is malformed is already reported elsewhere, and looks absent here."""
 
     tree: Tree
+    found: dict[str, object] = field(default_factory=dict, compare=False)
+    """What rules have read and others want too, by a name of theirs."""
 
     def read(self, parse: Callable[[object], T], *path: str | int) -> T | None:
         """Return what `parse` makes of the value at `path`, or None if it is absent or refused."""
