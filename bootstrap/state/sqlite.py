@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
-from bootstrap.state import Delete, Entry, Put, Write
+from bootstrap.state import Delete, Entry, Put, Write, wal
 from bootstrap.state.lastgood import copy_of
 
 FORMAT = 2  # kept in the file's user_version, so that a later format is told apart
@@ -67,6 +67,7 @@ class SqliteStore:
         self._writing = threading.Lock()
         self._closed = False
         with self._speaking_plainly("open"):
+            self._check_files()
             _make_private(path)
             self._writer = self._connect()
             self._check(self._writer)
@@ -145,6 +146,14 @@ class SqliteStore:
                     self._writer.execute("ROLLBACK")
                 raise
 
+    def _check_files(self) -> None:
+        """Refuse what SQLite would take for a new file, or for a log that ends early."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        if _size(self._path) == 0 and (_size(log) or _size(copy_of(self._path))):
+            raise StateError(_damaged(self._path, "it is empty or gone, and was in use before"))
+        if wal.is_damaged(log):
+            raise StateError(_damaged(self._path, f"{log.name} has lost commits that were answered"))
+
     def _check(self, connection: sqlite3.Connection) -> None:
         # Not the quick one: where an index has lost a key, a machine would seem unknown.
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -189,6 +198,10 @@ def _damaged(path: Path, found: str) -> str:
     copy = f"{copy_of(path).name} beside it" if copy_of(path).exists() else "a copy from a backup"
     said = " ".join(found.split())
     return f"{path}: the file is damaged ({said}); stop the appliance and put {copy} in its place"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _make_private(path: Path) -> None:
