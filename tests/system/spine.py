@@ -95,6 +95,12 @@ class Site:
         return done.out.strip()
 
 
+def show_logs(site: Site) -> None:
+    """Write the ends of the consoles and logs to stderr: a test has failed, and the folder is soon gone."""
+    for log in (*site.work.glob("lab/*/console.log"), *site.work.glob("log/*.log")):
+        sys.stderr.write(f"--- {log}\n{log.read_text(errors='replace')[-4000:]}\n")
+
+
 def wait_for(question: Callable[[], bool], what: str, *, timeout: float, every: float = 2.0) -> None:
     """Ask `question` until it says yes; fail with `what` when the time is over."""
     deadline = time.monotonic() + timeout

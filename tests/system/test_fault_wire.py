@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.cycles import BOOT_SECONDS, arm_and_cycle, wait_until_booted_again, write_passes
 from tests.system.lossy_wire import LossyWire, Tally
-from tests.system.spine import CACHE, LAB, Site, leftovers
+from tests.system.spine import CACHE, LAB, Site, leftovers, show_logs
 from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
@@ -18,7 +18,7 @@ PERCENT = 5.0
 
 
 @pytest.fixture(name="site")
-def fixture_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def fixture_site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A lab whose cables are laid and whose machines are off."""
     site = Site(
         deploy=tmp_path_factory.mktemp("wire"),
@@ -29,7 +29,10 @@ def fixture_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     try:
         built = site.run("lab", "up")
         assert 0 == built.code, built.err
+        failed_before = request.session.testsfailed
         yield site
+        if request.session.testsfailed > failed_before:
+            show_logs(site)
     finally:
         down = site.run("down", timeout=120)
     assert (0, []) == (down.code, leftovers(site))

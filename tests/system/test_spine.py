@@ -21,7 +21,7 @@ from tests.system.cycles import (
     wait_until_each_says_more,
     write_passes,
 )
-from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, wait_for
+from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
@@ -51,10 +51,8 @@ def _consoles(site: Site, request: pytest.FixtureRequest) -> Iterator[None]:
     """Show the ends of the consoles and logs when a test failed."""
     failed_before = request.session.testsfailed
     yield
-    if request.session.testsfailed == failed_before:
-        return
-    for log in (*site.work.glob("lab/*/console.log"), *site.work.glob("log/*.log")):
-        sys.stderr.write(f"--- {log}\n{log.read_text(errors='replace')[-4000:]}\n")
+    if request.session.testsfailed > failed_before:
+        show_logs(site)
 
 
 def test_one_command_takes_both_machines_from_power_on_to_their_own_disk(first: Outcome, site: Site) -> None:
