@@ -134,8 +134,10 @@ def _write(root: Path, name: str, content: bytes) -> None:
         raise
 
 
-def _remove_others(root: Path, kept: Iterable[str]) -> None:
+def _remove_others(root: Path, kept: Iterable[str]) -> list[Path]:
+    """Remove all that is in `root` but the files `kept`; return what was removed."""
     keep = {root / name for name in kept}
+    removed = []
     for path in sorted(root.rglob("*"), reverse=True):
         if path in keep or any(path in file.parents for file in keep):
             continue
@@ -143,6 +145,8 @@ def _remove_others(root: Path, kept: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+        removed.append(path)
+    return removed
 
 
 class Guard:
@@ -159,11 +163,13 @@ class Guard:
         self._thread.start()
 
     def look(self) -> None:
-        """Compare every loader with what was placed; write what differs anew, and name it in the log.
+        """Compare what is in the folder with what was placed; put it right, and name what was not.
 
         Raises:
-            OSError: one cannot be written.
+            OSError: something cannot be written or removed.
         """
+        for path in _remove_others(self._root, self._placed):
+            log.error("%r was put among the loaders: removed", str(path))
         for name, content in self._placed.items():
             if _is_same(self._root / name, content):
                 continue

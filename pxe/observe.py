@@ -40,7 +40,7 @@ class Observer:
     def heard(self, line: str) -> None:
         """Take one line of dnsmasq's log."""
         if version := version_started(line):
-            log.info("dnsmasq %s serves", version)
+            log.info("dnsmasq %s serves", clean(version))
             self._reader = LogReader(self._root)
             self._on_ready()
         routine = is_routine(line)

@@ -82,3 +82,25 @@ def test_a_loader_that_vanished_comes_back(tmp_path: Path, debian: Path) -> None
     guard.look()
 
     assert (root / "snponly.efi").read_bytes() == CONTENT + b"snponly.efi"
+
+
+def test_what_is_put_among_the_loaders_is_removed_and_named(
+    tmp_path: Path, debian: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "tftp"
+    place(root, debian)
+    guard = loaders.Guard(root)
+    (tmp_path / "secret").write_text("secret")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").mkdir()
+    (root / "folder" / "file").write_text("x")
+    (root / "snponly.efi").unlink()
+    (root / "snponly.efi").symlink_to(tmp_path / "secret")
+
+    guard.look()
+
+    assert sorted(path.name for path in root.iterdir()) == ["snponly.efi", "undionly.kpxe"]
+    assert (root / "snponly.efi").read_bytes() == CONTENT + b"snponly.efi"
+    assert not (root / "snponly.efi").is_symlink()
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert "link' was put among the loaders: removed" in caplog.text
