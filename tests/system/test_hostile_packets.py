@@ -72,7 +72,7 @@ def canary(ground: Bench, pxe: Pxe) -> Iterator[Canary]:
         path.write_bytes(word)
     names = (
         b"canary",
-        word,
+        name.encode(),
         *(str(path).encode() for path in places),
         b"/etc/passwd",
         b"etc/passwd",
