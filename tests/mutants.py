@@ -134,7 +134,14 @@ MUTANTS = (
         file="configs/dnsmasq/dnsmasq.conf.j2",
         old="no-ping\n",
         new="",
-        tests=("tests/unit/render/test_dnsmasq_conf.py",),
+        tests=("-m", "system", "tests/system/test_storm.py", "-k", "4000_unlisted"),
+    ),
+    Mutant(
+        name="leases are forgotten in a restart",
+        file="pxe/leases.py",
+        old="            _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)\n",
+        new='            _write(self._hosts, "", HOSTS_MODE)\n',
+        tests=("tests/unit/pxe",),
     ),
     Mutant(
         name="firmware of type 7 is not known",
