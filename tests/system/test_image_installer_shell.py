@@ -343,7 +343,7 @@ def test_a_disk_that_the_live_system_uses_is_refused_also_on_the_wipe_list(box: 
     done = box.sh("inventory; facts; jq '.[0]' $FL_RUN/disks.json >$FL_RUN/disk.json; check_contents; exit 0")
 
     assert done.returncode == 9
-    assert f"is in use ({user.split()[0]})" in box.reports()
+    assert f"is in use ({user.split(maxsplit=1)[0]})" in box.reports()
 
 
 def test_a_disk_that_is_gone_is_not_made_anew_as_a_file(box: Sandbox, image: bytes) -> None:
