@@ -15,7 +15,6 @@ address or a line of a document. So each entry carries a sum over its key, revis
 import os
 import sqlite3
 import threading
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from pathlib import Path
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Write, wal
-from bootstrap.state.lastgood import copy_of
+from bootstrap.state.lastgood import copy_of, sum_of
 
 FORMAT = 2  # kept in the file's user_version, so that a later format is told apart
 BUSY_SECONDS = 5.0  # a backup or another process may hold the file for a moment
@@ -175,11 +174,6 @@ class SqliteStore:
             raise StateError(f"{self._path}: cannot {verb}: {error}") from error
         except OSError as error:
             raise StateError(f"{self._path}: cannot {verb}: {error.strerror}") from error
-
-
-def sum_of(key: str, value: bytes, revision: int) -> int:
-    """Return the sum of an entry; it finds every error of up to 32 bits in a row."""
-    return zlib.crc32(value, zlib.crc32(f"{revision} {key}".encode()))
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from bootstrap.errors import StateError
 from bootstrap.state import Put, wal
-from bootstrap.state.lastgood import copy_of
+from bootstrap.state.lastgood import LastGood, copy_of
 from bootstrap.state.sqlite import FORMAT, SqliteStore
 from tests.tier import dice
 from tests.unit.hostile.stores import Original, try_damaged
@@ -89,3 +89,19 @@ def test_a_file_of_the_first_format_gets_its_sums(tmp_path: Path) -> None:
         assert entry.value == b"1"
         assert store._writer.execute("PRAGMA user_version").fetchone() == (FORMAT,)
         store.close()
+
+
+def test_a_value_that_rotted_never_replaces_the_good_copy(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path)
+    store.commit([Put(key="a", value=b"armed")])
+    copies = LastGood(path, room_bytes=0)
+    assert copies.look()
+    good = copy_of(path).read_bytes()
+    store.commit([Put(key="b", value=b"more")])
+    store.close()
+    path.write_bytes(path.read_bytes().replace(b"armed", b"arned"))
+
+    with pytest.raises(StateError, match="the entry 'a' is not what was written"):
+        copies.look()
+    assert copy_of(path).read_bytes() == good
