@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -35,18 +36,25 @@ def main() -> int:
         print(f"there is no benchmark {', '.join(sorted(unknown))}; see --list", file=sys.stderr)
         return 2
     chosen = [each for each in known if not arguments.only or each.name in arguments.only]
-    signal.signal(signal.SIGTERM, _leave)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    found = [(each, run(each, arguments.rounds, arguments.folder)) for each in chosen]
-    return _told(found, arguments.write)
+    found, broken = [], list[str]()
+    for each in chosen:
+        try:
+            found.append((each, run(each, arguments.rounds, arguments.folder)))
+        except Exception:  # noqa: BLE001  # what the others measured in half an hour is not thrown away
+            traceback.print_exc()
+            broken.append(f"{each.name}: it could not be measured")
+    return _told(found, broken, arguments.write)
 
 
-def _told(found: Sequence[tuple[Benchmark, Sequence[Result]]], page: Path | None) -> int:
+def _told(
+    found: Sequence[tuple[Benchmark, Sequence[Result]]], broken: Sequence[str], page: Path | None
+) -> int:
+    """Print the tables, and what is missed by name; return the exit code."""
     text = report(found, heading=here())
     print(text)
     if page is not None:
         page.write_text(put(page.read_text(), text))
-    lines = missed([result for _, results in found for result in results])
+    lines = [*broken, *missed([result for _, results in found for result in results])]
     print("\n".join(f"missed: {line}" for line in lines) or "every ratio reaches its goal", file=sys.stderr)
     return 1 if lines else 0
 
@@ -101,4 +109,6 @@ def _rounds(text: str) -> int:
 
 if __name__ == "__main__":
     os.umask(0o077)
+    signal.signal(signal.SIGTERM, _leave)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     sys.exit(main())

@@ -13,7 +13,8 @@ from typing import Any, TypeVar, cast
 
 from bootstrap.records import ledger
 from bootstrap.records.batch import Batch
-from bootstrap.state import Entry, Put, Store, Write
+from bootstrap.state import Entry, Store, Write
+from bootstrap.state import sqlite as product
 from web import __main__ as supervisor
 from web import server
 
@@ -48,29 +49,23 @@ class _Inside:
     """A store as one transaction sees it; who holds the write lock has no race to lose."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._ask = connection.execute
 
     def get(self, key: str) -> Entry | None:
         """Return the entry at `key`, or None."""
-        row = self._ask("SELECT value, revision FROM entries WHERE key = ?", (key,)).fetchone()
-        return Entry(key=key, value=row[0], revision=row[1]) if row else None
+        row = self._ask(product._GET, (key,)).fetchone()  # noqa: SLF001  # the same statements, another way to wait
+        return Entry(key=row[0], value=row[1], revision=row[2]) if row else None
 
-    def scan(self, prefix: str) -> Iterator[Entry]:
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
         """Yield the entries whose key starts with `prefix`, which is ASCII."""
-        query = "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key"
-        for key, value, revision in self._ask(query, (prefix, f"{prefix}\x7f")).fetchall():
-            yield Entry(key=key, value=value, revision=revision)
+        values = (newer, prefix, f"{prefix}\x7f")
+        for row in self._ask(product._SCAN, values).fetchall():  # noqa: SLF001  # as above
+            yield Entry(key=row[0], value=row[1], revision=row[2])
 
     def commit(self, writes: Sequence[Write]) -> int:
         """Do all `writes`; the transaction around them commits."""
-        self._ask("UPDATE counter SET revision = revision + 1")
-        revision: int = self._ask("SELECT revision FROM counter").fetchone()[0]
-        for write in writes:
-            if isinstance(write, Put):
-                self._ask("REPLACE INTO entries VALUES (?, ?, ?)", (write.key, write.value, revision))
-            else:
-                self._ask("DELETE FROM entries WHERE key = ?", (write.key,))
-        return revision
+        return product._apply(self._connection, writes)  # noqa: SLF001  # as above
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -158,3 +158,18 @@ def test_a_rack_is_a_configuration_without_problems(tmp_path: Path, rack: int) -
 
     assert len(machines) == rack
     assert machines[-1].mac == mac_of(rack - 1)
+
+
+def test_one_that_cannot_be_measured_is_named_and_the_others_are_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = Benchmark(name="good", why="Good.", ratios=(RATIO,), prepare=sides)
+    bad = Benchmark(name="bad", why="Bad.", ratios=(), prepare=broken)
+    monkeypatch.setattr(program, "everything", lambda: [bad, good])
+    monkeypatch.setattr("sys.argv", ["bench", "--folder", str(tmp_path)])
+
+    assert program.main() == 1
+
+    said = capsys.readouterr()
+    assert "missed: bad: it could not be measured" in said.err
+    assert "### good" in said.out
