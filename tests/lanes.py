@@ -1,6 +1,6 @@
-"""Three lanes of system tests side by side: two with virtual machines, which wait half of their time, and the rest.
+"""Two lanes of system tests side by side: one with virtual machines, which wait half of their time, and the rest.
 
-A plugin: `pytest -p tests.lanes -n 3 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
+A plugin: `pytest -p tests.lanes -n 2 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
 the tests of one module share their fixtures as usual.
 """
 
@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-RACKS = frozenset({"test_spine", "test_fault_wire", "test_waiting", "test_interrupt"})
-DISKS = frozenset(
+MACHINES = frozenset(
     {
         "test_disks_choice",
         "test_disks_kills",
         "test_disks_refusals",
         "test_fault_power",
+        "test_fault_wire",
         "test_image_boot",
         "test_image_build",
+        "test_interrupt",
         "test_lab_real",
+        "test_spine",
+        "test_waiting",
     }
 )
 
@@ -35,9 +38,7 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 def lane_of(nodeid: str) -> str:
     """Return the lane of a test by its module."""
     module = PurePosixPath(nodeid.partition("::")[0]).stem
-    if module in RACKS:
-        return "racks"
-    return "disks" if module in DISKS else "rest"
+    return "machines" if module in MACHINES else "rest"
 
 
 @pytest.hookimpl(tryfirst=True)
