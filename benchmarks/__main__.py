@@ -43,6 +43,9 @@ def main() -> int:
         except Exception:  # noqa: BLE001  # what the others measured in half an hour is not thrown away
             traceback.print_exc()
             broken.append(f"{each.name}: it could not be measured")
+        except KeyboardInterrupt:
+            broken.append(f"{each.name}: it was interrupted")
+            break
     return _told(found, broken, arguments.write)
 
 

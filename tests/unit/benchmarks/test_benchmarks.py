@@ -173,3 +173,23 @@ def test_one_that_cannot_be_measured_is_named_and_the_others_are_still_told(
     said = capsys.readouterr()
     assert "missed: bad: it could not be measured" in said.err
     assert "### good" in said.out
+
+
+def test_an_interrupt_keeps_the_tables_that_are_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def interrupted(folder: Path) -> Iterator[Mapping[str, Side]]:
+        raise KeyboardInterrupt(folder)
+        yield {}
+
+    good = Benchmark(name="good", why="Good.", ratios=(RATIO,), prepare=sides)
+    cut = Benchmark(name="cut", why="Cut.", ratios=(), prepare=interrupted)
+    monkeypatch.setattr(program, "everything", lambda: [good, cut, good])
+    monkeypatch.setattr("sys.argv", ["bench", "--folder", str(tmp_path)])
+
+    assert program.main() == 1
+
+    said = capsys.readouterr()
+    assert "missed: cut: it was interrupted" in said.err
+    assert said.out.count("### good") == 1
