@@ -11,7 +11,8 @@ from tests.system.lossy_wire import LossyWire, Tally
 from tests.system.spine import CACHE, LAB, Site, leftovers, show_logs
 from tests.tier import Promise, rounds
 
-pytestmark = pytest.mark.system
+# Not in CI yet: its small count has not been seen to pass on a quiet machine.
+pytestmark = pytest.mark.rack
 
 NAMES = ("w1", "w2")
 PERCENT = 5.0
