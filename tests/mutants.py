@@ -134,7 +134,7 @@ MUTANTS = (
         file="configs/dnsmasq/dnsmasq.conf.j2",
         old="no-ping\n",
         new="",
-        tests=("-m", "system", "tests/system/test_storm.py", "-k", "4000_unlisted"),
+        tests=("tests/unit/render/test_dnsmasq_conf.py",),
     ),
     Mutant(
         name="leases are forgotten in a restart",

@@ -16,7 +16,7 @@ from tests.system.pxe_segment import Bench, Pxe, Segment, wait_for
 from tests.system.storm_bench import CLIENTS, LISTED_MAC, PER_SECOND, UNLISTED_MAC, Storm
 from tests.tier import Promise, dice, rounds, seed
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.quiet]
 
 TIMES_KEA = 10
 SETTLE_SECONDS = 1.0  # tcpdump reads in batches
