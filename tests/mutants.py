@@ -89,8 +89,8 @@ MUTANTS = (
     Mutant(
         name="rendered files are not synced",
         file="bootstrap/disk.py",
-        old="        file.flush()\n        os.fsync(descriptor)\n",
-        new="        file.flush()\n",
+        old="            file.flush()\n            os.fsync(descriptor)\n",
+        new="            file.flush()\n",
         tests=("tests/unit/render/test_disk.py",),
     ),
     Mutant(
