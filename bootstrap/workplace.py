@@ -1,6 +1,7 @@
 """Where a cluster's generated things live: `deploy/<cluster>/`, the shared cache, and the folder under /run."""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,8 +33,12 @@ class Workplace:
 
     @property
     def runtime(self) -> Path:
-        """Return the folder for what dnsmasq, which drops its privileges, must reach; `down` removes it."""
-        return Path("/run/firstlight") / self.name
+        """Return the folder for what dnsmasq, which drops its privileges, must reach; `down` removes it.
+
+        Clusters of one name in two work folders have one each.
+        """
+        owner = hashlib.sha256(bytes(self.work.resolve())).hexdigest()[:8]
+        return Path("/run/firstlight") / f"{self.name}-{owner}"
 
     @property
     def bundle(self) -> Path:

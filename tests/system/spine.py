@@ -165,6 +165,9 @@ def mounts_of(site: Site) -> Iterator[str]:
 
 def files_of(site: Site) -> Iterator[str]:
     """Yield what is left in the folders of the system that firstlight uses."""
-    for path in (Path("/run/netns") / site.namespace, Path("/run/firstlight") / site.name):
-        if path.exists():
+    for folder, pattern in (
+        (Path("/run/netns"), site.namespace),
+        (Path("/run/firstlight"), f"{site.name}-*"),
+    ):
+        for path in folder.glob(pattern):
             yield f"file {path}"

@@ -121,3 +121,12 @@ def test_a_machine_without_keys_has_an_empty_file(tmp_path: Path) -> None:
     assert path.read_text() == ""
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_down_of_another_work_folder_with_the_same_cluster_name_removed_the_runtime_folder(
+    tmp_path: Path,
+) -> None:
+    places = [Workplace(tmp_path / folder, "c1") for folder in ("a", "b")]
+
+    assert places[0].runtime != places[1].runtime
+    assert places[0].runtime == Workplace(tmp_path / "a", "c1").runtime
