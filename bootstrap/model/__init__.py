@@ -5,7 +5,7 @@ from bootstrap.model.appliance import Appliance, Dhcp
 from bootstrap.model.cluster import Cluster
 from bootstrap.model.images import DebianImage, Images, Mirror
 from bootstrap.model.kubernetes import ControlPlane, Etcd, Host, Kubernetes, Metadata, Ssh
-from bootstrap.model.lab import Lab, LabDisk, LabMachine
+from bootstrap.model.lab import Lab, LabDisk, LabHost, LabMachine
 from bootstrap.model.machine import Machine, Power
 from bootstrap.model.pool import Disk, DiskSelect, Gpu, Match, Os, Pool, Taint
 from bootstrap.model.types import mac_from
@@ -26,6 +26,7 @@ __all__ = [
     "Kubernetes",
     "Lab",
     "LabDisk",
+    "LabHost",
     "LabMachine",
     "Machine",
     "Match",

@@ -1,4 +1,4 @@
-"""The virtual rack: machines in QEMU on a private network of this computer."""
+"""The virtual rack: machines in QEMU, and hosts in containers, on a private network of this computer."""
 
 from typing import Annotated, Literal
 
@@ -37,10 +37,19 @@ class LabMachine(Model):
     """Its disks."""
 
 
+class LabHost(Model):
+    """A control-plane host of the rack: a container with its own systemd and SSH server."""
+
+    name: Name
+    """Its name; that of the control-plane host it stands for, whose address, port and user it has."""
+
+
 class Lab(Model):
     """The virtual rack on this computer; the only difference from a real one."""
 
     machines: tuple[LabMachine, ...] = Field(min_length=1)
     """The virtual machines."""
+    hosts: tuple[LabHost, ...] = ()
+    """The control-plane hosts that this computer runs too; the others are real ones."""
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     """auto: KVM when a probe boot works with it, else TCG."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+from bootstrap.config.cross.addresses import layout_of
+from bootstrap.config.cross.names import HOSTS
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Path
 from bootstrap.errors import Problem
+from bootstrap.model.addresses import address_from
 from bootstrap.model.base import shown
 
 LONGEST_SERIAL = {"virtio": 20, "nvme": 20, "scsi": 36}
@@ -31,4 +34,19 @@ def disk_serials(view: View) -> Iterator[Problem]:
             seen.setdefault(serial or "", path)
 
 
-RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (disk_serials,)
+def hosts_on_the_rack(view: View) -> Iterator[Problem]:
+    """A host of the lab is on the private network, as no packet leaves it."""
+    layout = layout_of(view)
+    virtual = {view.text(*item, "name") for item in view.each("lab", "hosts")}
+    for item in view.each(*HOSTS):
+        address = view.read(address_from, *item, "address")
+        if address is None or layout.network is None or view.text(*item, "name") not in virtual:
+            continue
+        if address not in layout.network:
+            advice = f"write {layout.free.removeprefix('such as ')}, or take it out of lab.hosts"
+            yield view.problem(
+                (*item, "address"), f"{address} of a host of the lab is outside {layout.network}; {advice}"
+            )
+
+
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (disk_serials, hosts_on_the_rack)

@@ -13,8 +13,9 @@ HOSTS: Path = ("controlPlane", "hosts")
 
 def unique_names(view: View) -> Iterator[Problem]:
     """Pools, control-plane hosts, machines and virtual machines are told apart by name."""
-    for places in (("pools",), ("lab", "machines")):
-        yield from _twice(view, [((*item, "name"), view.text(*item, "name")) for item in view.each(*places)])
+    virtual = [*view.each("lab", "machines"), *view.each("lab", "hosts")]
+    for items in (view.each("pools"), virtual):
+        yield from _twice(view, [((*item, "name"), view.text(*item, "name")) for item in items])
     nodes = [(*item, "name") for item in (*view.each(*HOSTS), *view.each("machines"))]
     yield from _twice(view, [(path, view.text(*path)) for path in nodes])
 
@@ -88,6 +89,16 @@ def known_lab_machines(view: View) -> Iterator[Problem]:
             yield view.problem((*item, "mac"), f"{mac!r} is not that of machine {name}; write {macs[name]}")
 
 
+def known_lab_hosts(view: View) -> Iterator[Problem]:
+    """A host of the lab stands for a control-plane host on the rack's network, whose port it has."""
+    hosts = _names(view, *HOSTS)
+    for item in view.each("lab", "hosts"):
+        name = view.text(*item, "name")
+        if name and name not in hosts:
+            advice = choice(name, hosts) if hosts else "write it under controlPlane.hosts"
+            yield view.problem((*item, "name"), f"there is no control-plane host {name!r}; {advice}")
+
+
 def lab_power(view: View) -> Iterator[Problem]:
     """The lab switches only machines that it has."""
     virtual = _names(view, "lab", "machines")
@@ -123,6 +134,7 @@ RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
     known_members,
     odd_members,
     known_lab_machines,
+    known_lab_hosts,
     lab_power,
     unique_addons,
 )
