@@ -7,6 +7,7 @@ CertsError                  base
 ├── ExpiredAuthority        a CA is not valid now, so nothing it signs would be accepted
 ├── UnknownCertificate      a name given by a person is no row of the table
 ├── BadName                 a name cannot stand in a certificate
+├── RefusedRequest          a certificate signing request is not exactly the one that was wanted
 └── UnusableFolder          the folder of keys cannot be read or written
 """
 
@@ -41,3 +42,7 @@ class BadName(CertsError):  # noqa: N818  # as above
 
 class UnusableFolder(CertsError):  # noqa: N818  # as above
     """The folder of keys cannot be read or written."""
+
+
+class RefusedRequest(CertsError):  # noqa: N818  # as above
+    """A certificate signing request, or what a signer made of it, is not exactly what was wanted."""
