@@ -52,9 +52,9 @@ class PublicKeyring:
 
 @dataclass(frozen=True, kw_only=True)
 class Keyring:
-    """All that rendering for the operator's own hosts needs; CA keys never leave the key store.
+    """All that rendering for the operator's own hosts needs; CA keys never leave the key store but for one.
 
-    `keys` maps the name of a leaf or key pair to its private key in PEM (PKCS#8).
+    `keys` maps the name of a leaf, a key pair or an authority that is on hosts to its private key in PEM (PKCS#8).
     """
 
     public: PublicKeyring

@@ -63,9 +63,8 @@ class Settling:
             certificates={name: self._held(f"{name}.crt") for name in certified},
             public_keys={name: self._held(f"{name}.pub") for name in pairs},
         )
-        keys = {
-            row.name: Secret(self._held(f"{row.name}.key")) for row in rows if not isinstance(row, WantedCa)
-        }
+        given = [row.name for row in rows if not isinstance(row, WantedCa) or row.is_on_hosts]
+        keys = {name: Secret(self._held(f"{name}.key")) for name in given}
         return Keyring(public=public, keys=keys, changes=tuple(self.changes))
 
     def _authority(self, row: WantedCa) -> Authority:
@@ -73,8 +72,8 @@ class Settling:
         pem = self._key_file(row.name)
         if pem is None:
             self._refuse_lost_authority(row, certificate)
-            return self._new_authority(row, self._new_key(row.name, self.passphrase), "")
-        key = self._authority_key(row.name, pem)
+            return self._new_authority(row, self._new_key(row.name, self._passphrase_of(row)), "")
+        key = self._authority_key(row, pem)
         if certificate is None:
             key = key or key_from(pem, self.passphrase, where=self._where(f"{row.name}.key"))
             return self._new_authority(row, key, "its key stood alone")
@@ -87,15 +86,19 @@ class Settling:
         self._did(row.name, Did.MADE, reason)
         return Authority(certificate=certificate, key=key, where=self._where(f"{row.name}.crt"))
 
-    def _authority_key(self, name: str, pem: Secret) -> Key | None:
+    def _authority_key(self, row: WantedCa, pem: Secret) -> Key | None:
         """Return the key, encrypting its file if a passphrase came new; None while it cannot be opened."""
-        if is_encrypted(pem) and self.passphrase is None:
+        passphrase = self._passphrase_of(row)
+        if is_encrypted(pem) and passphrase is None and not row.is_on_hosts:
             return None
-        key = key_from(pem, self.passphrase, where=self._where(f"{name}.key"))
-        if self.passphrase is not None and not is_encrypted(pem):
-            self.shelf.write(f"{name}.key", key_pem(key, self.passphrase))
-            self._did(name, Did.SEALED, "its key now needs the passphrase")
+        key = key_from(pem, passphrase, where=self._where(f"{row.name}.key"))
+        if passphrase is not None and not is_encrypted(pem):
+            self.shelf.write(f"{row.name}.key", key_pem(key, passphrase))
+            self._did(row.name, Did.SEALED, "its key now needs the passphrase")
         return key
+
+    def _passphrase_of(self, row: WantedCa) -> Secret | None:
+        return None if row.is_on_hosts else self.passphrase
 
     def _check_authority(self, name: str, certificate: x509.Certificate, key: Key | None) -> None:
         where = self._where(f"{name}.crt")

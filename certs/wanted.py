@@ -2,7 +2,9 @@
 
 The reference is kubeadm's table ("PKI certificates and requirements" of kubernetes.io), with the provisioning
 authority beside it. It differs from kubeadm where less power is enough: the API server reaches kubelets as a
-user without a group, which a ClusterRoleBinding to `system:kubelet-api-admin` lets in.
+user without a group, which a ClusterRoleBinding to `system:kubelet-api-admin` lets in. Certificates of kubelets
+have an authority of their own, whose key kube-controller-manager holds: the kubernetes authority's key never
+leaves the operator, and who steals the other cannot pass for an API server.
 """
 
 import enum
@@ -32,13 +34,18 @@ class Use(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class WantedCa:
-    """A certificate authority: `<name>.crt`, signed by itself, and `<name>.key`."""
+    """A certificate authority: `<name>.crt`, signed by itself, and `<name>.key`.
+
+    The key of one that `is_on_hosts` is handed out like a leaf's, and like a leaf's never encrypted; all other
+    authorities' keys stay in the key store.
+    """
 
     name: str
     common_name: str
     organization: str | None = None
     life: timedelta = AUTHORITY_LIFE
     backdate: timedelta = BACKDATE
+    is_on_hosts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,7 @@ class Names:
 
     `api_dns` and `api_ips` are what clients call API servers: host names and addresses, the endpoint, extra
     names from the configuration. `service_ip` is the first address of the service subnet, which pods call.
+    `node_hosts` are the control-plane hosts that run a kubelet too.
     """
 
     cluster: str
@@ -84,6 +92,7 @@ class Names:
     etcd_hosts: tuple[tuple[str, Address], ...]
     appliance_dns: tuple[str, ...]
     appliance_ips: tuple[Address, ...]
+    node_hosts: tuple[tuple[str, Address], ...] = ()
 
 
 def rows(names: Names) -> tuple[Wanted, ...]:
@@ -92,6 +101,7 @@ def rows(names: Names) -> tuple[Wanted, ...]:
         WantedCa(name="ca", common_name="kubernetes-ca"),
         WantedCa(name="etcd/ca", common_name="etcd-ca"),
         WantedCa(name="front-proxy-ca", common_name="kubernetes-front-proxy-ca"),
+        WantedCa(name="kubelet-ca", common_name="kubernetes-kubelet-ca", is_on_hosts=True),
         WantedCa(
             name="provisioning/ca",
             common_name="firstlight-provisioning-ca",
@@ -99,9 +109,11 @@ def rows(names: Names) -> tuple[Wanted, ...]:
             backdate=PROVISIONING_BACKDATE,
         ),
         WantedKeyPair("sa"),
+        WantedKeyPair("secrets-encryption"),
         *_provisioning(names),
         *_etcd(names),
         *_control_plane(names),
+        *_kubelets(names),
         *_users(),
     )
 
@@ -187,11 +199,37 @@ def _control_plane(names: Names) -> tuple[WantedLeaf, ...]:
     )
 
 
+def _kubelets(names: Names) -> tuple[WantedLeaf, ...]:
+    """Return the rows of kubelets on control-plane hosts; those of machines make their own keys and ask."""
+    hosts = sorted(names.node_hosts)
+    return (
+        *(
+            _client(f"kubelet/client-{host}", "ca", f"system:node:{host}", organization="system:nodes")
+            for host, _ in hosts
+        ),
+        *(_kubelet_server(host, address) for host, address in hosts),
+    )
+
+
+def _kubelet_server(host: str, address: Address) -> WantedLeaf:
+    # The API server takes a kubelet for one only if this authority says so: no other certificate will do.
+    return WantedLeaf(
+        name=f"kubelet/server-{host}",
+        issuer="kubelet-ca",
+        common_name=f"system:node:{host}",
+        organization="system:nodes",
+        uses=frozenset({Use.SERVER}),
+        sans=sans_in_order((host,), (address,)),
+    )
+
+
 def _users() -> tuple[WantedLeaf, ...]:
     return (
         _client("admin", "ca", "kubernetes-admin", organization="kubeadm:cluster-admins"),
         _client("controller-manager", "ca", "system:kube-controller-manager"),
         _client("scheduler", "ca", "system:kube-scheduler"),
+        _client("claims", "ca", "firstlight:claims"),
+        _client("status", "ca", "firstlight:status"),
     )
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certs.keyring import Keyring
 from certs.keystore import Keystore
 from certs.secret import Secret
-from certs.wanted import Names, Wanted, WantedCa, WantedLeaf, rows
+from certs.wanted import Names, Wanted, WantedCa, WantedKeyPair, WantedLeaf, rows
 
 PEM = Encoding.PEM
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -25,9 +25,12 @@ NAMES = Names(
     etcd_hosts=(("m1", ip_address("192.168.1.10")), ("m2", ip_address("192.168.1.11"))),
     appliance_dns=("appliance.firstlight.internal",),
     appliance_ips=(ip_address("10.77.0.1"),),
+    node_hosts=(("m1", ip_address("192.168.1.10")),),
 )
 ROWS = rows(NAMES)
 CAS = tuple(row.name for row in ROWS if isinstance(row, WantedCa))
+KEPT_CAS = tuple(row.name for row in ROWS if isinstance(row, WantedCa) and not row.is_on_hosts)
+PAIRS = tuple(row.name for row in ROWS if isinstance(row, WantedKeyPair))
 LEAVES = tuple(row for row in ROWS if isinstance(row, WantedLeaf))
 
 

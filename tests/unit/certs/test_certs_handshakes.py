@@ -26,6 +26,8 @@ RIGHT = [
     ("apiserver", "ca", "controller-manager", "ca"),
     ("apiserver", "ca", "scheduler", "ca"),
     ("apiserver", "front-proxy-ca", "front-proxy-client", "ca"),
+    ("apiserver", "ca", "kubelet/client-m1", "ca"),
+    ("kubelet/server-m1", "ca", "apiserver-kubelet-client", "kubelet-ca"),
     ("provisioning/server", "provisioning/ca", "provisioning/pxe", "provisioning/ca"),
 ]
 # as above, and who says no
@@ -37,6 +39,9 @@ WRONG = [
     ("apiserver", "front-proxy-ca", "admin", "ca", "server: unknown authority"),
     ("provisioning/server", "provisioning/ca", "admin", "provisioning/ca", "server: unknown authority"),
     ("apiserver", "ca", "provisioning/pxe", "ca", "server: unknown authority"),
+    ("kubelet/server-m1", "ca", "apiserver-kubelet-client", "ca", "client: unknown authority"),
+    ("apiserver", "ca", "kubelet/client-m1", "kubelet-ca", "client: unknown authority"),
+    ("apiserver", "kubelet-ca", "kubelet/server-m1", "ca", "server: wrong purpose"),
     ("apiserver", "ca", "apiserver", "ca", "server: wrong purpose"),
     (
         "provisioning/server",
@@ -58,6 +63,13 @@ WRONG = [
         "client: unknown authority",
     ),
 ]
+# by who signed a server: who calls it, and the authority that it wants callers from
+CLIENTS = {
+    "ca": ("admin", "ca"),
+    "etcd/ca": ("apiserver-etcd-client", "etcd/ca"),
+    "kubelet-ca": ("apiserver-kubelet-client", "ca"),
+    "provisioning/ca": ("provisioning/pxe", "provisioning/ca"),
+}
 SAID = {
     "unknown authority": "unable to get local issuer certificate|self-signed certificate in certificate chain",
     "wrong purpose": "unsuitable certificate purpose",
@@ -111,8 +123,8 @@ def test_wrong_pairs_are_refused_for_the_right_reason(
 )
 def test_a_server_is_known_by_each_of_its_names(folder: Path, server: str, name: str) -> None:
     authority = samples.leaf(server).issuer
-    client = {"ca": "admin", "etcd/ca": "apiserver-etcd-client"}.get(authority, "provisioning/pxe")
-    one = Pair(folder=folder, shows=server, trusts=authority)
+    client, clients = CLIENTS[authority]
+    one = Pair(folder=folder, shows=server, trusts=clients)
     two = Pair(folder=folder, shows=client, trusts=authority)
 
     handshake(one, two, name, ssl.TLSVersion.TLSv1_3)
@@ -126,14 +138,16 @@ def test_a_server_is_known_by_each_of_its_names(folder: Path, server: str, name:
         ("apiserver", "10.77.0.1"),
         ("etcd/server-m1", "m2"),
         ("etcd/peer-m1", "192.168.1.11"),
+        ("kubelet/server-m1", "m2"),
+        ("kubelet/server-m1", "192.168.1.11"),
         ("provisioning/server", "10.77.0.2"),
         ("provisioning/server", "localhost"),
     ],
 )
 def test_a_server_is_not_known_by_another_name(folder: Path, server: str, name: str) -> None:
     authority = samples.leaf(server).issuer
-    client = {"ca": "admin", "etcd/ca": "apiserver-etcd-client"}.get(authority, "provisioning/pxe")
-    one = Pair(folder=folder, shows=server, trusts=authority)
+    client, clients = CLIENTS[authority]
+    one = Pair(folder=folder, shows=server, trusts=clients)
     two = Pair(folder=folder, shows=client, trusts=authority)
 
     with pytest.raises(ssl.SSLCertVerificationError, match=r"(Hostname|IP address) mismatch"):

@@ -50,16 +50,19 @@ def test_everything_is_made_once(tmp_path: Path) -> None:
     keyring = samples.ensure(tmp_path)
 
     assert _news(keyring) == [f"made {row.name}" for row in samples.ROWS]
-    assert list(keyring.certificates) == [row.name for row in samples.ROWS if row.name != "sa"]
+    assert list(keyring.certificates) == [row.name for row in samples.ROWS if row.name not in samples.PAIRS]
     assert keyring.certificates["ca"] == (tmp_path / "ca.crt").read_bytes()
-    assert keyring.public.public_keys == {"sa": (tmp_path / "sa.pub").read_bytes()}
+    assert keyring.public.public_keys == {
+        name: (tmp_path / f"{name}.pub").read_bytes() for name in samples.PAIRS
+    }
     assert keyring.keys["admin"].reveal() == (tmp_path / "admin.key").read_bytes()
 
 
-def test_no_key_of_an_authority_leaves_the_store(tmp_path: Path) -> None:
+def test_no_key_of_an_authority_leaves_the_store_but_that_for_kubelets(tmp_path: Path) -> None:
     keyring = samples.ensure(tmp_path)
 
-    assert set(keyring.keys) == {"sa", *(row.name for row in samples.LEAVES)}
+    assert set(keyring.keys) == {*samples.PAIRS, *(row.name for row in samples.LEAVES), "kubelet-ca"}
+    assert set(samples.CAS) - set(samples.KEPT_CAS) == {"kubelet-ca"}
 
 
 def test_a_second_run_changes_no_byte_and_says_so(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ def _sealed(folder: Path) -> set[str]:
     return {name for name, content in samples.tree(folder).items() if b"ENCRYPTED" in content}
 
 
-def test_only_the_authorities_are_sealed(tmp_path: Path) -> None:
+def test_only_the_authorities_that_stay_here_are_sealed(tmp_path: Path) -> None:
     keyring = samples.ensure(tmp_path, passphrase=RIGHT)
 
-    assert _sealed(tmp_path) == {f"{name}.key" for name in samples.CAS}
+    assert _sealed(tmp_path) == {f"{name}.key" for name in samples.KEPT_CAS}
     assert not any(is_encrypted(key) for key in keyring.keys.values())
     assert samples.ensure(tmp_path, passphrase=RIGHT).news == ()
 
@@ -66,9 +66,9 @@ def test_a_passphrase_that_comes_later_seals_the_same_keys(tmp_path: Path) -> No
     before = samples.tree(tmp_path)
     keyring = samples.ensure(tmp_path, passphrase=RIGHT)
 
-    assert samples.changed(before, samples.tree(tmp_path)) == {f"{name}.key" for name in samples.CAS}
+    assert samples.changed(before, samples.tree(tmp_path)) == {f"{name}.key" for name in samples.KEPT_CAS}
     assert {change.did for change in keyring.news} == {Did.SEALED}
-    for name in samples.CAS:
+    for name in samples.KEPT_CAS:
         key = key_from(Secret((tmp_path / f"{name}.key").read_bytes()), RIGHT, where=name)
         assert key.public_key() == samples.certificate(tmp_path, name).public_key()
         assert (tmp_path / f"{name}.key").stat().st_mode & 0o777 == 0o600

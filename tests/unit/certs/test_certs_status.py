@@ -10,7 +10,7 @@ from certs.status import Condition, StatusRow, status
 from tests.unit.certs import samples
 
 DAY = timedelta(days=1)
-FILES = [f"{row.name}.crt" for row in samples.ROWS if row.name != "sa"]
+FILES = [f"{row.name}.crt" for row in samples.ROWS if row.name not in samples.PAIRS]
 
 
 def _of(folder: Path, file: str, *, days: int = 0) -> StatusRow:

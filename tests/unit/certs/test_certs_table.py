@@ -57,12 +57,17 @@ TABLE: dict[str, tuple[str, str, str | None, set[x509.ObjectIdentifier], set[str
     "front-proxy-client": ("front-proxy-ca", "front-proxy-client", None, {CLIENT}, set()),
     "admin": ("ca", "kubernetes-admin", "kubeadm:cluster-admins", {CLIENT}, set()),
     "controller-manager": ("ca", "system:kube-controller-manager", None, {CLIENT}, set()),
+    "kubelet/client-m1": ("ca", "system:node:m1", "system:nodes", {CLIENT}, set()),
+    "kubelet/server-m1": ("kubelet-ca", "system:node:m1", "system:nodes", {SERVER}, {"m1", "192.168.1.10"}),
     "scheduler": ("ca", "system:kube-scheduler", None, {CLIENT}, set()),
+    "claims": ("ca", "firstlight:claims", None, {CLIENT}, set()),
+    "status": ("ca", "firstlight:status", None, {CLIENT}, set()),
 }
 AUTHORITIES = {
     "ca": ("kubernetes-ca", None),
     "etcd/ca": ("etcd-ca", None),
     "front-proxy-ca": ("kubernetes-front-proxy-ca", None),
+    "kubelet-ca": ("kubernetes-kubelet-ca", None),
     "provisioning/ca": ("firstlight-provisioning-ca", "rack1"),
 }
 
@@ -98,7 +103,8 @@ def _key_usages(value: x509.KeyUsage) -> set[str]:
 
 def test_the_table_has_these_files_and_no_other(folder: Path) -> None:
     certificates = {*TABLE, *AUTHORITIES}
-    expected = {f"{name}.{end}" for name in certificates for end in ("crt", "key")} | {"sa.key", "sa.pub"}
+    expected = {f"{name}.{end}" for name in certificates for end in ("crt", "key")}
+    expected |= {f"{name}.{end}" for name in ("sa", "secrets-encryption") for end in ("key", "pub")}
 
     assert set(samples.tree(folder)) == expected
 
@@ -221,7 +227,7 @@ def test_no_key_is_used_twice(folder: Path) -> None:
 def test_nobody_is_in_system_masters_by_default(folder: Path) -> None:
     assert not [name for name, content in samples.tree(folder).items() if b"masters" in content]
     groups = {str(each.value) for name in TABLE for each in _groups(samples.certificate(folder, name))}
-    assert groups == {"kubeadm:cluster-admins"}
+    assert groups == {"kubeadm:cluster-admins", "system:nodes"}
 
 
 def _groups(certificate: x509.Certificate) -> list[x509.NameAttribute[str | bytes]]:
@@ -246,6 +252,7 @@ def test_rows_are_the_same_for_names_in_any_order() -> None:
         etcd_hosts=tuple(reversed(samples.NAMES.etcd_hosts)),
         appliance_dns=samples.NAMES.appliance_dns,
         appliance_ips=samples.NAMES.appliance_ips,
+        node_hosts=samples.NAMES.node_hosts,
     )
 
     assert rows(turned) == samples.ROWS
@@ -260,7 +267,10 @@ def test_an_authority_comes_before_what_it_signs() -> None:
             seen.add(row.name)
     names = [row.name for row in samples.ROWS]
     assert len(set(names)) == len(names)
-    assert [row.name for row in samples.ROWS if isinstance(row, WantedKeyPair)] == ["sa"]
+    assert [row.name for row in samples.ROWS if isinstance(row, WantedKeyPair)] == [
+        "sa",
+        "secrets-encryption",
+    ]
 
 
 def test_sans_are_sorted_unique_and_told_apart() -> None:

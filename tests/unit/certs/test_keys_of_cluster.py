@@ -135,7 +135,9 @@ def test_renew_names_what_it_did(tmp_path: Path) -> None:
         "re-issued admin: as asked",
         f"kept {count - 1} keys and certificates",
     )
-    assert len(renew_keys(_cluster(), tmp_path, later).lines) == count - 5 + 1  # 4 authorities and sa stay
+    assert (
+        len(renew_keys(_cluster(), tmp_path, later).lines) == count - 7 + 1
+    )  # 5 authorities and 2 key pairs stay
     with pytest.raises(UsageError, match="did you mean scheduler"):
         renew_keys(_cluster(), tmp_path, later, names=("schedular",))
 
