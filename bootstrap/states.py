@@ -112,7 +112,7 @@ RULES: Mapping[State, Rule] = MappingProxyType(
         _S.QUARANTINED: Rule(
             owner="operator",
             deadline_seconds=None,
-            next_step="find out who asked; then accept or retire it",
+            next_step="find out who asked; then: machine retire NAME, and to install it anew: machine arm NAME",
             to=frozenset({_S.ACCEPTED, _S.RETIRED}),
         ),
         _S.CONFLICT: Rule(

@@ -51,12 +51,42 @@ class DiskChoice(Record):
     size: int = 0
 
 
+class Claim(Record):
+    """The one key that may be the node `node`, and what came of it; keys are fingerprints (certs/requests.py).
+
+    `key` is the key that the machine made and claimed with, `renewed` the one that its kubelet has since changed to
+    (empty: none). `issue` counts the requests filed for `key`; `expires_at` is when the newest certificate ends.
+    `message` says what the node waits for, or what the cluster says of it.
+    """
+
+    node: str
+    key: str
+    bound_at: datetime
+    renewed: str = ""
+    issue: int = 1
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    message: str = ""
+
+
+class Running(Record):
+    """What an installed machine says that it runs: the `revision` of its served documents, and since when.
+
+    `is_rolled_back` says that it went back to an earlier revision because of `reason`.
+    """
+
+    revision: str
+    since: datetime
+    is_rolled_back: bool = False
+    reason: str = ""
+
+
 class MachineRecord(Record):
     """A machine of the configuration: its state and what was seen of it.
 
     `arm` is the id of the permission to write its disk; `attempts` counts the write passes granted under it.
     `settled` is the number of the event that ended the arm: a report that comes twice gets it as its answer.
-    `answered` is what its last network boot got.
+    `answered` is what its last network boot got. `claim` is bound under the current arm, or None.
     """
 
     mac: str
@@ -81,6 +111,8 @@ class MachineRecord(Record):
     is_stuck: bool = False
     said: Introduction = Introduction()
     answered: str = ""
+    claim: Claim | None = None
+    running: Running | None = None
 
 
 class Stranger(Record):

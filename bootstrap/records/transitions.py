@@ -37,7 +37,7 @@ def enrol(mac: str, name: str, now: datetime) -> MachineRecord:
 
 
 def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: str) -> Change:
-    """Allow one installation: the machine's disk may be written from now on.
+    """Allow one installation: the machine's disk may be written from now on, and its key is no longer known.
 
     Raises:
         IllegalTransition: the machine is quarantined or in conflict.
@@ -57,6 +57,8 @@ def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: 
         booted_at=None,
         is_stuck=False,
         answered="",
+        claim=None,
+        running=None,
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
 
@@ -67,9 +69,15 @@ def retire(record: MachineRecord, now: datetime) -> Change:
     Raises:
         IllegalTransition: it is retired already.
     """
-    text = "retired by the operator"
-    retired = _moved(record, State.RETIRED, now, reason=text)
+    text = f"retired by the operator{_last_access(record)}"
+    retired = moved(record, State.RETIRED, now, reason=text)
     return Change(record=retired, note=note(retired, OPERATOR, "retired", reason=text))
+
+
+def _last_access(record: MachineRecord) -> str:
+    """Return until when the cluster lets a retired node in: its certificate is not renewed any more."""
+    ends = record.claim.expires_at if record.claim else None
+    return f"; its certificate ends at {ends:%Y-%m-%d %H:%M} UTC at the latest" if ends else ""
 
 
 def asked(
@@ -95,7 +103,7 @@ def begin(record: MachineRecord, now: datetime, *, disk: DiskChoice | None, nonc
         Refused: the machine is neither armed nor installing.
     """
     if record.state not in (State.ARMED, State.INSTALLING):
-        raise Refused(f"{record.name} is {record.state}: its disk may not be written; {_next(record)}")
+        raise Refused(f"{record.name} is {record.state}: its disk may not be written; {next_step(record)}")
     if nonce and nonce == record.begun:
         return Change()
     if record.attempts >= MOST_ATTEMPTS:
@@ -121,7 +129,7 @@ def begin(record: MachineRecord, now: datetime, *, disk: DiskChoice | None, nonc
 def too_many_attempts(record: MachineRecord, now: datetime) -> Change:
     """End the arm: its write passes are used up and none came to its end."""
     reason = f"{MOST_ATTEMPTS} install attempts did not finish; last stage: {record.stage or 'unknown'}"
-    ended = _moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT)
+    ended = moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT)
     return Change(record=ended, note=note(ended, APPLIANCE, "failed", decision="failed", reason=reason))
 
 
@@ -129,7 +137,7 @@ def installed(record: MachineRecord, now: datetime, *, what: str) -> Change:
     """Note that the disk holds the system of the current arm; said twice, it is one transition."""
     if record.state in ON_DISK:
         return Change()
-    done = _moved(record, State.INSTALLED, now, reason="").but(
+    done = moved(record, State.INSTALLED, now, reason="").but(
         message="installed; it restarts from its disk",
         stage=None,
         percent=None,
@@ -145,7 +153,7 @@ def failed(record: MachineRecord, now: datetime, *, reason: str, detail: str) ->
         return Change()
     if record.state not in (State.ARMED, State.INSTALLING):
         return Change(note=note(record, MACHINE, "failed", reason=reason, detail=detail))
-    ended = _moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT, contact_at=now)
+    ended = moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT, contact_at=now)
     told = note(ended, MACHINE, "failed", decision="failed", reason=reason, detail=detail)
     return Change(record=ended, note=told)
 
@@ -236,7 +244,7 @@ def stuck(record: MachineRecord, now: datetime) -> Change:
     if record.is_stuck or not is_overdue(record, now):
         return Change()
     minutes = int(silence_of(record, now).total_seconds() // 60)
-    reason = f"stuck: nothing heard for {minutes} min while {record.state}; {_next(record)}"
+    reason = f"stuck: nothing heard for {minutes} min while {record.state}; {next_step(record)}"
     silent = record.but(message=reason, is_stuck=True)
     return Change(record=silent, note=note(silent, APPLIANCE, "stuck", reason=reason))
 
@@ -256,10 +264,12 @@ def note(
     )
 
 
-def _moved(record: MachineRecord, state: State, now: datetime, *, reason: str) -> MachineRecord:
+def moved(record: MachineRecord, state: State, now: datetime, *, reason: str) -> MachineRecord:
+    """Return the machine in another state, for `reason`; raises IllegalTransition."""
     after = move(record.state, state)
     return record.but(state=after, since=now, reason=reason, message=reason, is_stuck=False)
 
 
-def _next(record: MachineRecord) -> str:
+def next_step(record: MachineRecord) -> str:
+    """Return what a person can do now."""
     return RULES[record.state].next_step.replace("NAME", record.name)
