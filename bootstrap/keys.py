@@ -49,6 +49,7 @@ def names_from(cluster: Cluster) -> Names:
         etcd_hosts=tuple(members),
         appliance_dns=(f"appliance.{cluster.appliance.domain}",),
         appliance_ips=(cluster.appliance.address.ip,),
+        node_hosts=tuple((host.name, host.address) for host in hosts if host.node),
     )
 
 

@@ -4,11 +4,21 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictBool, StrictInt
 
 from bootstrap.model.addresses import Address, CertificateName, Endpoint, Network, Url
+from bootstrap.model.amounts import Duration
 from bootstrap.model.base import Model
-from bootstrap.model.types import Domain, FilePath, KubernetesVersion, Name, Sha256, SshKey, User
+from bootstrap.model.types import (
+    Domain,
+    FilePath,
+    ImageName,
+    KubernetesVersion,
+    Name,
+    Sha256,
+    SshKey,
+    User,
+)
 
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
@@ -25,6 +35,8 @@ class Binaries(Model):
 
     directory: FilePath | None = None
     """A folder on this computer that holds kube-apiserver, kubelet and the rest."""
+    build: FilePath | None = None
+    """A program that makes them: called with the cache's folder, it prints the folder that holds them."""
     mirror: Url | None = None
     """The base URL of a copy of dl.k8s.io."""
     sha256s: Mapping[str, Sha256] = Field(default_factory=dict, alias="sha256s")
@@ -36,6 +48,13 @@ class ApiServer(Model):
 
     cert_sans: tuple[CertificateName, ...] = Field(default=(), alias="certSANs")
     """More names and addresses that its certificate is good for."""
+
+
+class Kubelet(Model):
+    """The agent of Kubernetes on each node."""
+
+    certificate_life: Duration = 7 * 86400
+    """How long its certificates live; a machine that is retired or quarantined has access no longer than this."""
 
 
 class Kubernetes(Model):
@@ -57,6 +76,10 @@ class Kubernetes(Model):
     """Where the Kubernetes release binaries come from."""
     api_server: ApiServer = ApiServer()
     """The Kubernetes API server."""
+    kubelet: Kubelet = Kubelet()
+    """The agent of Kubernetes on each node."""
+    sandbox_image: ImageName | None = None
+    """The image that holds a pod's namespaces; without it, what the node's containerd uses by itself."""
 
     @property
     def endpoint_host(self) -> str:
@@ -82,6 +105,8 @@ class Host(Model):
     """The port of its SSH server."""
     host_key: SshKey | None = None
     """Its public SSH host key; without it the first contact asks you."""
+    node: StrictBool = False
+    """Whether it also runs a kubelet, and so pods that bear the taint of the control plane."""
 
 
 class ControlPlane(Model):
@@ -119,6 +144,7 @@ __all__ = [
     "ControlPlane",
     "Etcd",
     "Host",
+    "Kubelet",
     "Kubernetes",
     "Metadata",
     "Port",

@@ -22,6 +22,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}")
 _LABEL_KEY = re.compile(r"(?:(?P<prefix>[a-z0-9.-]{1,253})/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_IMAGE = re.compile(
+    r"[a-z0-9][a-z0-9._-]*(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
 _FILE = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
 _PATTERN = re.compile(r"[\x20-\x7e]{1,128}")
 _KEY_TYPES = (
@@ -226,6 +229,15 @@ LabelValue = Annotated[
     str,
     *_kind(
         _LABEL_VALUE, "a Kubernetes label value", "at most 63 letters, digits and . _ - such as h100", "h100"
+    ),
+]
+ImageName = Annotated[
+    str,
+    *_kind(
+        _IMAGE,
+        "the name of a container image",
+        "such as registry.example.net/pause:3.10",
+        "registry.example.net/pause:3.10",
     ),
 ]
 FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]

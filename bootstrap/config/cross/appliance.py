@@ -1,6 +1,7 @@
 """Settings of the appliance and of Kubernetes' binaries that go together or exclude each other."""
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Path, Scalar, find
@@ -51,7 +52,8 @@ def one_source(view: View) -> Iterator[Problem]:
         if view.keys(*path) and not (view.has(*path, "path") or view.has(*path, "url")):
             yield view.problem(path, "says not where the loader is; add path: or url:")
         yield from _exclusive(view, path, "path", "url")
-    yield from _exclusive(view, ("kubernetes", "binaries"), "directory", "mirror")
+    for one, other in combinations(("directory", "build", "mirror"), 2):
+        yield from _exclusive(view, ("kubernetes", "binaries"), one, other)
 
 
 def _exclusive(view: View, path: Path, one: str, other: str) -> Iterator[Problem]:

@@ -1,0 +1,46 @@
+"""Rules of Kubernetes: versions that are known here, labels that a node may have, lives of certificates."""
+
+from collections.abc import Callable, Iterator
+
+from bootstrap.config.cross.view import View
+from bootstrap.errors import Problem
+from bootstrap.kubernetes.labels import may_label_itself
+from bootstrap.kubernetes.releases import RELEASES, minor_of, supported
+from bootstrap.model.amounts import duration_from
+from bootstrap.model.base import shown
+
+VERSION = ("kubernetes", "version")
+LIFE = ("kubernetes", "kubelet", "certificateLife")
+SHORTEST_LIFE, LONGEST_LIFE = 3600, 365 * 86400
+"""Seconds; under an hour an appliance that restarts loses nodes, and a leaf lives a year at most."""
+
+
+def known_version(view: View) -> Iterator[Problem]:
+    """Flags and files are those of minors that were looked at."""
+    minor = view.read(lambda value: minor_of(str(value)), *VERSION)
+    if minor is not None and minor not in RELEASES:
+        example = f"v1.{max(RELEASES)}.0"
+        yield view.problem(
+            VERSION, f"v1.{minor} is not supported; write one of {supported()} such as {example}"
+        )
+
+
+def own_labels(view: View) -> Iterator[Problem]:
+    """A node that asks for a label it may not give itself never starts."""
+    for pool in view.each("pools"):
+        for key in view.keys(*pool, "labels"):
+            if not may_label_itself(key):
+                advice = "write one outside of kubernetes.io and k8s.io"
+                yield view.key_problem(
+                    (*pool, "labels", key), f"{shown(key)} is a label that no node may give itself; {advice}"
+                )
+
+
+def certificate_life(view: View) -> Iterator[Problem]:
+    """A certificate of a kubelet lives long enough to be renewed, and not for ever."""
+    life = view.read(duration_from, *LIFE)
+    if life is not None and not SHORTEST_LIFE <= life <= LONGEST_LIFE:
+        yield view.problem(LIFE, f"{view.raw(*LIFE)} is out of range (1h to 365d); write how long such as 7d")
+
+
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_version, own_labels, certificate_life)

@@ -1,0 +1,408 @@
+"""The one door to the Kubernetes API: what we ask of it, with errors of our own and a time limit on everything.
+
+It is reached at its own addresses only: no proxy, kubeconfig or other setting of this computer's user counts.
+"""
+
+import base64
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+from lightkube import Client
+from lightkube.codecs import from_dict
+from lightkube.config.kubeconfig import SingleConfig
+from lightkube.config.models import Cluster, Context, User
+from lightkube.core.exceptions import ApiError as Answered
+from lightkube.core.exceptions import LoadResourceError
+from lightkube.models.certificates_v1 import (
+    CertificateSigningRequestCondition,
+    CertificateSigningRequestSpec,
+    CertificateSigningRequestStatus,
+)
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.models.policy_v1 import Eviction
+from lightkube.resources.certificates_v1 import CertificateSigningRequest
+from lightkube.resources.core_v1 import ConfigMap, Node, Pod
+from lightkube.types import PatchType
+
+from bootstrap.errors import ApiDown, ApiRefused
+
+FIELD_MANAGER = "firstlight"
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
+CHUNK = 500
+NOT_FOUND, CONFLICT, TOO_MANY = 404, 409, 429
+_NEVER_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_EVICTION = Pod.Eviction
+
+Result = TypeVar("Result")
+
+
+class Signer(StrEnum):
+    """The signers of kubelets' certificates ("Kubernetes signers" of kubernetes.io)."""
+
+    CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+    SERVING = "kubernetes.io/kubelet-serving"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to reach a cluster: `https://` URLs of its API servers, and PEM files of its CA and of a client."""
+
+    servers: tuple[str, ...]
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningRequest:
+    """A CertificateSigningRequest: who asked for what, and what became of it.
+
+    `request` and `certificate` are PEM, the latter empty until it is there. `refusal` says why there will be none.
+    """
+
+    name: str
+    signer: str
+    user: str
+    groups: tuple[str, ...]
+    usages: tuple[str, ...]
+    request: bytes
+    certificate: bytes
+    is_approved: bool
+    refusal: str
+
+    @property
+    def is_pending(self) -> bool:
+        """Return whether nobody has decided yet."""
+        return not (self.is_approved or self.refusal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeView:
+    """A node as the cluster sees it; `message` is the reason that its kubelet, or the cluster, gives for it."""
+
+    name: str
+    is_ready: bool
+    message: str
+    addresses: tuple[str, ...]
+    version: str
+    is_cordoned: bool
+
+
+class Api:
+    """The Kubernetes API of one cluster; safe to use from several threads.
+
+    Addresses are tried in turn, the one that answered last first. What was sent to one that then fell silent is
+    not sent to another: the caller decides whether it may happen twice.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._access = access
+        self._timeout = httpx2.Timeout(answer_seconds, connect=connect_seconds)
+        self._clients: dict[str, Client] = {}
+        self._order = list(access.servers)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+    def signing_requests(self, signer: Signer) -> list[SigningRequest]:
+        """Return the requests for one signer's certificates, at most a few hundred of the last hour.
+
+        Raises:
+            ApiDown: no API server answered.
+            ApiRefused: the identity may not list them.
+        """
+        fields = {"spec.signerName": str(signer)}
+        found = self._ask(
+            lambda api: list(api.list(CertificateSigningRequest, fields=fields, chunk_size=CHUNK))
+        )
+        return [_signing_request(one) for one in found]
+
+    def signing_request(self, name: str) -> SigningRequest | None:
+        """Return the request called `name`, or None; raises as `signing_requests`."""
+        found = self._found(lambda api: api.get(CertificateSigningRequest, name))
+        return _signing_request(found) if found is not None else None
+
+    def create_signing_request(
+        self, name: str, signer: Signer, request: bytes, usages: Sequence[str], lifetime_seconds: int | None
+    ) -> SigningRequest:
+        """Create the request called `name`, or return the one that has this name already.
+
+        `lifetime_seconds` is for v1.22 and later; None leaves the life of the certificate to the signer.
+
+        Raises:
+            ApiDown: no API server answered; asking again with the same name is safe.
+            ApiRefused: the identity may not create it, or the API server finds it wrong.
+        """
+        spec = CertificateSigningRequestSpec(
+            request=base64.b64encode(request).decode(),
+            signerName=str(signer),
+            usages=list(usages),
+            expirationSeconds=lifetime_seconds,
+        )
+        wanted = CertificateSigningRequest(metadata=ObjectMeta(name=name), spec=spec)
+        try:
+            return _signing_request(self._ask(lambda api: api.create(wanted)))
+        except ApiRefused as error:
+            if error.status == CONFLICT and (found := self.signing_request(name)):
+                return found
+            raise
+
+    def decide(self, name: str, *, approve: bool, reason: str, message: str) -> None:
+        """Approve or deny the pending request called `name`; one that somebody has decided stays as it is.
+
+        Raises:
+            ApiDown: no API server answered; asking again is safe.
+            ApiRefused: the identity may not decide this, or there is no such request.
+        """
+        self._ask(lambda api: _decide(api, name, approve=approve, reason=reason, message=message))
+
+    def nodes(self) -> list[NodeView]:
+        """Return all nodes; raises as `signing_requests`."""
+        return [_node_view(node) for node in self._ask(lambda api: list(api.list(Node, chunk_size=CHUNK)))]
+
+    def node(self, name: str) -> NodeView | None:
+        """Return the node called `name`, or None; raises as `signing_requests`."""
+        found = self._found(lambda api: api.get(Node, name))
+        return _node_view(found) if found is not None else None
+
+    def delete_node(self, name: str) -> bool:
+        """Delete the node called `name`; return whether there was one. Raises as `signing_requests`."""
+        return self._found(lambda api: api.delete(Node, name) or True) is not None
+
+    def cordon(self, name: str, *, on: bool = True) -> None:
+        """Keep new pods off the node called `name`, or let them come again.
+
+        Raises:
+            ApiDown: no API server answered.
+            ApiRefused: there is no such node, or the identity may not change it.
+        """
+        patch = {"spec": {"unschedulable": on or None}}
+        self._ask(lambda api: api.patch(Node, name, patch, patch_type=PatchType.MERGE))
+
+    def evict_pods(self, node: str) -> list[str]:
+        """Ask every pod on `node` that can run elsewhere to leave; return those that are still there.
+
+        Call it again until nothing is left: a disruption budget holds pods back for a while. Pods of DaemonSets and
+        static pods stay, and are not counted.
+
+        Raises:
+            ApiDown: no API server answered.
+            ApiRefused: the identity may not do this.
+        """
+        fields = {"spec.nodeName": node}
+        pods = self._ask(lambda api: list(api.list(Pod, namespace="*", fields=fields, chunk_size=CHUNK)))
+        staying = []
+        for pod in filter(_is_evictable, pods):
+            self._evict(pod)
+            staying.append(f"{pod.metadata.namespace}/{pod.metadata.name}")
+        return staying
+
+    def apply(self, objects: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Bring `objects` (as in a manifest) to the cluster by server-side apply; return those that changed.
+
+        A name is `Kind/name` or `Kind/namespace/name`. Fields that we set are ours, whoever else manages them.
+
+        Raises:
+            ApiDown: no API server answered; asking again is safe.
+            ApiRefused: one is no object that the API knows, or the identity may not write it.
+        """
+        return [name for name in map(self._apply, objects) if name]
+
+    def probe(self, text: str, *, namespace: str = "kube-system", name: str = "firstlight-probe") -> None:
+        """Write `text` into a ConfigMap and read it back: API server and etcd take and keep it.
+
+        Raises:
+            ApiDown: no API server answered.
+            ApiRefused: it could not be written, or something else was read.
+        """
+        wanted = ConfigMap(metadata=ObjectMeta(name=name, namespace=namespace), data={"probe": text})
+        self._ask(lambda api: api.apply(wanted, field_manager=FIELD_MANAGER, force=True))
+        found = self._ask(lambda api: api.get(ConfigMap, name, namespace=namespace))
+        if (found.data or {}).get("probe") != text:
+            raise ApiRefused(f"ConfigMap {namespace}/{name} holds {found.data} after {text!r} was written")
+
+    def _apply(self, wanted: Mapping[str, Any]) -> str:
+        """Apply one object; return its name if that changed it."""
+        try:
+            value = from_dict(dict(wanted))
+        except LoadResourceError as error:
+            raise ApiRefused(f"{wanted.get('kind')}: not a kind that the API knows: {error}") from error
+        metadata = wanted["metadata"]
+        place = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
+        before = self._found(lambda api: api.get(type(value), metadata["name"], **place))
+        after = self._ask(lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True))
+        is_same = before is not None and before.metadata.resourceVersion == after.metadata.resourceVersion
+        return "" if is_same else "/".join((str(wanted["kind"]), *place.values(), metadata["name"]))
+
+    def _evict(self, pod: Pod) -> None:
+        """Ask one pod to leave; a disruption budget that holds it back (429) and a pod that has gone are no errors."""
+        assert pod.metadata is not None  # noqa: S101  # for the type checker: a listed pod has it
+        name, namespace = str(pod.metadata.name), str(pod.metadata.namespace)
+        # v1.20 knows no other version; v1.25 and later take it for this subresource still.
+        wanted = _EVICTION(
+            apiVersion="policy/v1beta1", kind="Eviction", metadata=ObjectMeta(name=name, namespace=namespace)
+        )
+        try:
+            self._ask(lambda api: api.create(wanted, name, namespace=namespace))
+        except ApiRefused as error:
+            if error.status not in (NOT_FOUND, TOO_MANY):
+                raise
+
+    def _found(self, act: Callable[[Client], Result]) -> Result | None:
+        try:
+            return self._ask(act)
+        except ApiRefused as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    def _ask(self, act: Callable[[Client], Result]) -> Result:
+        """Return what `act` returns on the first API server that can be connected to."""
+        last: Exception | None = None
+        for server in list(self._order):
+            try:
+                result = _told(lambda: act(self._client(server)), server)  # noqa: B023  # called at once
+            except _Unreached as error:
+                last = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                continue
+            self._prefer(server)
+            return result
+        raise ApiDown(f"no API server answers at {', '.join(self._access.servers)}: {last}") from last
+
+    def _prefer(self, server: str) -> None:
+        with self._lock:
+            if self._order[0] != server:
+                self._order = [server, *(other for other in self._order if other != server)]
+
+    def _client(self, server: str) -> Client:
+        with self._lock:
+            if server not in self._clients:
+                self._clients[server] = _client(self._access, server, self._timeout)
+            return self._clients[server]
+
+
+class _Unreached(Exception):  # noqa: N818  # the next address is tried
+    """Nothing was sent."""
+
+
+def _client(access: Access, server: str, timeout: httpx2.Timeout) -> Client:
+    try:
+        config = SingleConfig(
+            context_name="firstlight",
+            context=Context(cluster="firstlight", user="firstlight"),
+            cluster=Cluster(server=server, certificate_auth=str(access.authority)),
+            user=User(client_cert=str(access.certificate), client_key=str(access.key)),
+        )
+        return Client(config, timeout=timeout, trust_env=False, field_manager=FIELD_MANAGER)
+    except (OSError, ssl.SSLError) as error:
+        raise ApiRefused(
+            f"{access.certificate}, its key or {access.authority} cannot be used: {error}"
+        ) from error
+
+
+def _told(act: Callable[[], Result], server: str) -> Result:
+    """Return what `act` returns; say what went wrong in our own errors."""
+    try:
+        return act()
+    except _NEVER_CONNECTED as error:
+        raise _Unreached from error
+    except Answered as error:
+        status = int(error.status.code or 0)
+        if status >= 500:  # noqa: PLR2004  # RFC 9110: the server's own trouble
+            raise ApiDown(f"{server}: {error.status.message}") from error
+        raise ApiRefused(f"{server}: {error.status.message}", status) from error
+    except httpx2.HTTPStatusError as error:
+        raise ApiDown(f"{server}: status {error.response.status_code}") from error
+    except httpx2.HTTPError as error:
+        raise ApiDown(f"{server}: {type(error).__name__}: {error}") from error
+
+
+def _decide(api: Client, name: str, *, approve: bool, reason: str, message: str) -> None:
+    found = api.get(CertificateSigningRequest, name)
+    if not _signing_request(found).is_pending:
+        return
+    condition = CertificateSigningRequestCondition(
+        type="Approved" if approve else "Denied",
+        status="True",
+        reason=reason,
+        message=message,
+        lastUpdateTime=datetime.now(UTC),
+    )
+    found.status = CertificateSigningRequestStatus(conditions=[condition])
+    answer = CertificateSigningRequest.Approval(metadata=found.metadata, spec=found.spec, status=found.status)
+    api.replace(answer, name)
+
+
+def _signing_request(found: CertificateSigningRequest) -> SigningRequest:
+    spec, status = found.spec, found.status
+    assert found.metadata is not None  # noqa: S101  # for the type checker: what the API returns has a name
+    conditions = {one.type: one for one in (status.conditions if status else None) or ()}
+    refusals = (conditions[kind] for kind in ("Denied", "Failed") if kind in conditions)
+    refusal = next((f"{one.type.lower()}: {one.message or one.reason}" for one in refusals), "")
+    return SigningRequest(
+        name=str(found.metadata.name),
+        signer=spec.signerName,
+        user=spec.username or "",
+        groups=tuple(spec.groups or ()),
+        usages=tuple(spec.usages or ()),
+        request=_decoded(spec.request),
+        certificate=_decoded(status.certificate if status else None),
+        is_approved="Approved" in conditions,
+        refusal=refusal,
+    )
+
+
+def _decoded(text: str | None) -> bytes:
+    with suppress(ValueError):
+        return base64.b64decode(text or "")
+    return b""
+
+
+def _node_view(node: Node) -> NodeView:
+    status = node.status
+    ready = next((one for one in (status.conditions if status else None) or () if one.type == "Ready"), None)
+    is_ready = ready is not None and ready.status == "True"
+    assert node.metadata is not None  # noqa: S101  # for the type checker: what the API returns has a name
+    return NodeView(
+        name=str(node.metadata.name),
+        is_ready=is_ready,
+        message=(ready.message or ready.reason or "") if ready else "the cluster has heard nothing of it yet",
+        addresses=tuple(_addresses(node)),
+        version=status.nodeInfo.kubeletVersion if status and status.nodeInfo else "",
+        is_cordoned=bool(node.spec and node.spec.unschedulable),
+    )
+
+
+def _addresses(node: Node) -> Iterator[str]:
+    for one in (node.status.addresses if node.status else None) or ():
+        yield one.address
+
+
+def _is_evictable(pod: Pod) -> bool:
+    """Return whether a pod would start elsewhere, or nobody would miss it, when it leaves."""
+    metadata = pod.metadata
+    assert metadata is not None  # noqa: S101  # for the type checker: a listed pod has it
+    is_static = "kubernetes.io/config.mirror" in (metadata.annotations or {})
+    is_of_daemon_set = any(owner.kind == "DaemonSet" for owner in metadata.ownerReferences or ())
+    has_ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
+    return not (is_static or is_of_daemon_set or has_ended)
