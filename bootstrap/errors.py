@@ -12,6 +12,11 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 │   └── Refused             the machine's state does not allow it (bootstrap/records/transitions.py)
 ├── PreflightError          this computer lacks something; the text says what to install or change
 ├── ImageError              an image could not be built or found
+├── HostError               a control-plane host was not reached or not changed (bootstrap/host_errors.py)
+├── ApplyError              the control plane does not do what it should after it was applied
+├── ApiError                the Kubernetes API did not do it
+│   ├── ApiDown             no API server answered in time: ask again later
+│   └── ApiRefused          it answered no; carries the HTTP status
 ├── LabError                the virtual rack could not be built or reached
 └── ServeError              a part of the appliance did not start or died
     └── NotRunning          no appliance answers on the operator socket (bootstrap/operator.py)
@@ -96,6 +101,34 @@ class PreflightError(FirstlightError):
 
 class ImageError(FirstlightError):
     """An operating system image could not be built, or is not there."""
+
+
+class HostError(FirstlightError):
+    """The control-plane host called `host` could not be reached, or not be brought to what it should be."""
+
+    def __init__(self, host: str, text: str) -> None:
+        self.host = host
+        super().__init__(text)
+
+
+class ApplyError(FirstlightError):
+    """The control plane as a whole is not what it should be; the text says which part and what to do."""
+
+
+class ApiError(FirstlightError):
+    """The Kubernetes API did not do what was asked."""
+
+
+class ApiDown(ApiError):  # noqa: N818  # reads as a sentence where it is raised
+    """No API server answered in time; what was asked may have been done all the same."""
+
+
+class ApiRefused(ApiError):  # noqa: N818  # as above
+    """The Kubernetes API answered with a refusal; `status` is the HTTP status, 0 if it never got so far."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        self.status = status
+        super().__init__(text)
 
 
 class LabError(FirstlightError):

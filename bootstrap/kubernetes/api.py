@@ -6,8 +6,7 @@ It is reached at its own addresses only: no proxy, kubeconfig or other setting o
 import base64
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,12 +26,19 @@ from lightkube.models.certificates_v1 import (
     CertificateSigningRequestStatus,
 )
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.models.policy_v1 import Eviction
+from lightkube.operators import BinaryOperator, SequenceOperator
 from lightkube.resources.certificates_v1 import CertificateSigningRequest
 from lightkube.resources.core_v1 import ConfigMap, Node, Pod
 from lightkube.types import PatchType
 
 from bootstrap.errors import ApiDown, ApiRefused
+from bootstrap.kubernetes.seen import (
+    NodeView,
+    SigningRequest,
+    is_evictable,
+    node_view_from,
+    signing_request_from,
+)
 
 FIELD_MANAGER = "firstlight"
 CONNECT_SECONDS = 3.0
@@ -43,6 +49,7 @@ _NEVER_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeo
 _EVICTION = Pod.Eviction
 
 Result = TypeVar("Result")
+Fields = dict[str, str | BinaryOperator | SequenceOperator]
 
 
 class Signer(StrEnum):
@@ -60,41 +67,6 @@ class Access:
     authority: Path
     certificate: Path
     key: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class SigningRequest:
-    """A CertificateSigningRequest: who asked for what, and what became of it.
-
-    `request` and `certificate` are PEM, the latter empty until it is there. `refusal` says why there will be none.
-    """
-
-    name: str
-    signer: str
-    user: str
-    groups: tuple[str, ...]
-    usages: tuple[str, ...]
-    request: bytes
-    certificate: bytes
-    is_approved: bool
-    refusal: str
-
-    @property
-    def is_pending(self) -> bool:
-        """Return whether nobody has decided yet."""
-        return not (self.is_approved or self.refusal)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeView:
-    """A node as the cluster sees it; `message` is the reason that its kubelet, or the cluster, gives for it."""
-
-    name: str
-    is_ready: bool
-    message: str
-    addresses: tuple[str, ...]
-    version: str
-    is_cordoned: bool
 
 
 class Api:
@@ -131,16 +103,16 @@ class Api:
             ApiDown: no API server answered.
             ApiRefused: the identity may not list them.
         """
-        fields = {"spec.signerName": str(signer)}
+        fields: Fields = {"spec.signerName": str(signer)}
         found = self._ask(
             lambda api: list(api.list(CertificateSigningRequest, fields=fields, chunk_size=CHUNK))
         )
-        return [_signing_request(one) for one in found]
+        return [signing_request_from(one) for one in found]
 
     def signing_request(self, name: str) -> SigningRequest | None:
         """Return the request called `name`, or None; raises as `signing_requests`."""
         found = self._found(lambda api: api.get(CertificateSigningRequest, name))
-        return _signing_request(found) if found is not None else None
+        return signing_request_from(found) if found is not None else None
 
     def create_signing_request(
         self, name: str, signer: Signer, request: bytes, usages: Sequence[str], lifetime_seconds: int | None
@@ -161,7 +133,7 @@ class Api:
         )
         wanted = CertificateSigningRequest(metadata=ObjectMeta(name=name), spec=spec)
         try:
-            return _signing_request(self._ask(lambda api: api.create(wanted)))
+            return signing_request_from(self._ask(lambda api: api.create(wanted)))
         except ApiRefused as error:
             if error.status == CONFLICT and (found := self.signing_request(name)):
                 return found
@@ -178,12 +150,14 @@ class Api:
 
     def nodes(self) -> list[NodeView]:
         """Return all nodes; raises as `signing_requests`."""
-        return [_node_view(node) for node in self._ask(lambda api: list(api.list(Node, chunk_size=CHUNK)))]
+        return [
+            node_view_from(node) for node in self._ask(lambda api: list(api.list(Node, chunk_size=CHUNK)))
+        ]
 
     def node(self, name: str) -> NodeView | None:
         """Return the node called `name`, or None; raises as `signing_requests`."""
         found = self._found(lambda api: api.get(Node, name))
-        return _node_view(found) if found is not None else None
+        return node_view_from(found) if found is not None else None
 
     def delete_node(self, name: str) -> bool:
         """Delete the node called `name`; return whether there was one. Raises as `signing_requests`."""
@@ -209,10 +183,12 @@ class Api:
             ApiDown: no API server answered.
             ApiRefused: the identity may not do this.
         """
-        fields = {"spec.nodeName": node}
-        pods = self._ask(lambda api: list(api.list(Pod, namespace="*", fields=fields, chunk_size=CHUNK)))
+        fields: Fields = {"spec.nodeName": node}
+        pods: list[Any] = self._ask(
+            lambda api: list(api.list(Pod, namespace="*", fields=fields, chunk_size=CHUNK))
+        )
         staying = []
-        for pod in filter(_is_evictable, pods):
+        for pod in filter(is_evictable, pods):
             self._evict(pod)
             staying.append(f"{pod.metadata.namespace}/{pod.metadata.name}")
         return staying
@@ -249,14 +225,13 @@ class Api:
             raise ApiRefused(f"{wanted.get('kind')}: not a kind that the API knows: {error}") from error
         metadata = wanted["metadata"]
         place = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
-        before = self._found(lambda api: api.get(type(value), metadata["name"], **place))
-        after = self._ask(lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True))
+        before: Any = self._found(lambda api: api.get(type(value), metadata["name"], **place))
+        after: Any = self._ask(lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True))
         is_same = before is not None and before.metadata.resourceVersion == after.metadata.resourceVersion
         return "" if is_same else "/".join((str(wanted["kind"]), *place.values(), metadata["name"]))
 
-    def _evict(self, pod: Pod) -> None:
+    def _evict(self, pod: Any) -> None:
         """Ask one pod to leave; a disruption budget that holds it back (429) and a pod that has gone are no errors."""
-        assert pod.metadata is not None  # noqa: S101  # for the type checker: a listed pod has it
         name, namespace = str(pod.metadata.name), str(pod.metadata.namespace)
         # v1.20 knows no other version; v1.25 and later take it for this subresource still.
         wanted = _EVICTION(
@@ -285,14 +260,18 @@ class Api:
             except _Unreached as error:
                 last = error.__cause__ if isinstance(error.__cause__, Exception) else error
                 continue
-            self._prefer(server)
+            except ApiDown:
+                self._put(server, first=False)
+                raise
+            self._put(server, first=True)
             return result
         raise ApiDown(f"no API server answers at {', '.join(self._access.servers)}: {last}") from last
 
-    def _prefer(self, server: str) -> None:
+    def _put(self, server: str, *, first: bool) -> None:
+        """Try `server` before the others next time, or after them: a frozen one takes connections and says nothing."""
         with self._lock:
-            if self._order[0] != server:
-                self._order = [server, *(other for other in self._order if other != server)]
+            others = [other for other in self._order if other != server]
+            self._order = [server, *others] if first else [*others, server]
 
     def _client(self, server: str) -> Client:
         with self._lock:
@@ -339,7 +318,7 @@ def _told(act: Callable[[], Result], server: str) -> Result:
 
 def _decide(api: Client, name: str, *, approve: bool, reason: str, message: str) -> None:
     found = api.get(CertificateSigningRequest, name)
-    if not _signing_request(found).is_pending:
+    if not signing_request_from(found).is_pending:
         return
     condition = CertificateSigningRequestCondition(
         type="Approved" if approve else "Denied",
@@ -351,58 +330,3 @@ def _decide(api: Client, name: str, *, approve: bool, reason: str, message: str)
     found.status = CertificateSigningRequestStatus(conditions=[condition])
     answer = CertificateSigningRequest.Approval(metadata=found.metadata, spec=found.spec, status=found.status)
     api.replace(answer, name)
-
-
-def _signing_request(found: CertificateSigningRequest) -> SigningRequest:
-    spec, status = found.spec, found.status
-    assert found.metadata is not None  # noqa: S101  # for the type checker: what the API returns has a name
-    conditions = {one.type: one for one in (status.conditions if status else None) or ()}
-    refusals = (conditions[kind] for kind in ("Denied", "Failed") if kind in conditions)
-    refusal = next((f"{one.type.lower()}: {one.message or one.reason}" for one in refusals), "")
-    return SigningRequest(
-        name=str(found.metadata.name),
-        signer=spec.signerName,
-        user=spec.username or "",
-        groups=tuple(spec.groups or ()),
-        usages=tuple(spec.usages or ()),
-        request=_decoded(spec.request),
-        certificate=_decoded(status.certificate if status else None),
-        is_approved="Approved" in conditions,
-        refusal=refusal,
-    )
-
-
-def _decoded(text: str | None) -> bytes:
-    with suppress(ValueError):
-        return base64.b64decode(text or "")
-    return b""
-
-
-def _node_view(node: Node) -> NodeView:
-    status = node.status
-    ready = next((one for one in (status.conditions if status else None) or () if one.type == "Ready"), None)
-    is_ready = ready is not None and ready.status == "True"
-    assert node.metadata is not None  # noqa: S101  # for the type checker: what the API returns has a name
-    return NodeView(
-        name=str(node.metadata.name),
-        is_ready=is_ready,
-        message=(ready.message or ready.reason or "") if ready else "the cluster has heard nothing of it yet",
-        addresses=tuple(_addresses(node)),
-        version=status.nodeInfo.kubeletVersion if status and status.nodeInfo else "",
-        is_cordoned=bool(node.spec and node.spec.unschedulable),
-    )
-
-
-def _addresses(node: Node) -> Iterator[str]:
-    for one in (node.status.addresses if node.status else None) or ():
-        yield one.address
-
-
-def _is_evictable(pod: Pod) -> bool:
-    """Return whether a pod would start elsewhere, or nobody would miss it, when it leaves."""
-    metadata = pod.metadata
-    assert metadata is not None  # noqa: S101  # for the type checker: a listed pod has it
-    is_static = "kubernetes.io/config.mirror" in (metadata.annotations or {})
-    is_of_daemon_set = any(owner.kind == "DaemonSet" for owner in metadata.ownerReferences or ())
-    has_ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
-    return not (is_static or is_of_daemon_set or has_ended)

@@ -1,0 +1,96 @@
+"""What we look at in objects of the Kubernetes API, as values of our own; absent parts are empty."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningRequest:
+    """A CertificateSigningRequest: who asked for what, and what became of it.
+
+    `request` and `certificate` are PEM, the latter empty until it is there. `refusal` says why there will be none.
+    """
+
+    name: str
+    signer: str
+    user: str
+    groups: tuple[str, ...]
+    usages: tuple[str, ...]
+    request: bytes
+    certificate: bytes
+    is_approved: bool
+    refusal: str
+
+    @property
+    def is_pending(self) -> bool:
+        """Return whether nobody has decided yet."""
+        return not (self.is_approved or self.refusal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeView:
+    """A node as the cluster sees it; `message` is the reason that its kubelet, or the cluster, gives for it."""
+
+    name: str
+    is_ready: bool
+    message: str
+    addresses: tuple[str, ...]
+    version: str
+    is_cordoned: bool
+
+
+def signing_request_from(found: Any) -> SigningRequest:
+    """Return a CertificateSigningRequest of certificates.k8s.io/v1 as a SigningRequest."""
+    spec, status = found.spec, found.status
+    conditions = {one.type: one for one in (status.conditions if status else None) or ()}
+    refusals = (conditions[kind] for kind in ("Denied", "Failed") if kind in conditions)
+    refusal = next((f"{one.type.lower()}: {one.message or one.reason}" for one in refusals), "")
+    return SigningRequest(
+        name=str(found.metadata.name),
+        signer=spec.signerName,
+        user=spec.username or "",
+        groups=tuple(spec.groups or ()),
+        usages=tuple(spec.usages or ()),
+        request=_decoded(spec.request),
+        certificate=_decoded(status.certificate if status else None),
+        is_approved="Approved" in conditions,
+        refusal=refusal,
+    )
+
+
+def _decoded(text: str | None) -> bytes:
+    with suppress(ValueError):
+        return base64.b64decode(text or "")
+    return b""
+
+
+def node_view_from(node: Any) -> NodeView:
+    """Return a Node of v1 as a NodeView."""
+    status = node.status
+    ready = next((one for one in (status.conditions if status else None) or () if one.type == "Ready"), None)
+    is_ready = ready is not None and ready.status == "True"
+    return NodeView(
+        name=str(node.metadata.name),
+        is_ready=is_ready,
+        message=(ready.message or ready.reason or "") if ready else "the cluster has heard nothing of it yet",
+        addresses=tuple(_addresses(node)),
+        version=status.nodeInfo.kubeletVersion if status and status.nodeInfo else "",
+        is_cordoned=bool(node.spec and node.spec.unschedulable),
+    )
+
+
+def _addresses(node: Any) -> Iterator[str]:
+    for one in (node.status.addresses if node.status else None) or ():
+        yield one.address
+
+
+def is_evictable(pod: Any) -> bool:
+    """Return whether a pod would start elsewhere, or nobody would miss it, when it leaves."""
+    metadata = pod.metadata
+    is_static = "kubernetes.io/config.mirror" in (metadata.annotations or {})
+    is_of_daemon_set = any(owner.kind == "DaemonSet" for owner in metadata.ownerReferences or ())
+    has_ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
+    return not (is_static or is_of_daemon_set or has_ended)
