@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,19 +41,39 @@ def suite(options: Options) -> str:
 def packages(options: Options, texts: Path = TEXTS) -> tuple[str, ...]:
     """Return every package to install: ours, those of the kernel's list, those of the configuration."""
     lists = (texts / "debian" / "packages" / name for name in ("base", options.kernel))
-    ours = (line.strip() for file in lists for line in file.read_text().splitlines())
-    names = [name for name in ours if name and not name.startswith("#")]
-    return tuple(dict.fromkeys([*names, *options.packages]))
+    ours = [name for file in lists for name in listed(file)]
+    return tuple(dict.fromkeys([*ours, *options.packages]))
+
+
+def listed(file: Path) -> tuple[str, ...]:
+    """Return the package names in `file`, one in a line; lines that begin with # are for people."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def key(options: Options, texts: Path = TEXTS, code: Path = CODE) -> str:
     """Return the name of the image: it differs when an option, a text or the builder's code differs."""
-    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
-    for folder in (texts, code):
+    return _key(json.dumps(asdict(options), sort_keys=True), (texts, code), lambda file: not of_hosts(file))
+
+
+def host_key(mirror: str | None, texts: Path = TEXTS, code: Path = CODE) -> str:
+    """Return the name of the root that the lab's hosts start from; as `key`, of what they are made of."""
+    return _key(json.dumps({"mirror": mirror}), (texts, code), of_hosts)
+
+
+def of_hosts(file: Path) -> bool:
+    """Return whether `file`, a relative path, is about the lab's hosts alone and about no image."""
+    return Path(file.parts[0]).stem == "host"
+
+
+def _key(seed: str, folders: tuple[Path, ...], wanted: Callable[[Path], bool]) -> str:
+    digest = hashlib.sha256(seed.encode())
+    for folder in folders:
         for file in _files(folder):
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            runs = bool(file.stat().st_mode & 0o100)
-            digest.update(f"{file.relative_to(folder)} {runs} {content}\n".encode())
+            if wanted(file.relative_to(folder)):
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                runs = bool(file.stat().st_mode & 0o100)
+                digest.update(f"{file.relative_to(folder)} {runs} {content}\n".encode())
     return digest.hexdigest()[:32]
 
 

@@ -35,7 +35,7 @@ def test_each_option_changes_the_key(other: Options) -> None:
 
 def test_every_text_changes_the_key(texts: Path) -> None:
     before = recipe.key(CLOUD)
-    files = [file for file in texts.rglob("*") if file.is_file()]
+    files = [file for file in texts.rglob("*") if file.is_file() and file.parent.name != "host"]
 
     for file in files:
         content = file.read_bytes()
@@ -58,6 +58,26 @@ def test_the_builder_itself_changes_the_key(tmp_path: Path) -> None:
 
     (code / "disk.py").write_text("")
     assert recipe.key(CLOUD, code=code) != recipe.key(CLOUD)
+
+
+def test_an_image_and_the_root_of_the_labs_hosts_have_keys_of_their_own(texts: Path) -> None:
+    (texts / "host" / "packages").write_text("systemd\n")
+    assert recipe.key(CLOUD, texts) == recipe.key(CLOUD)
+    assert recipe.host_key(None, texts) != recipe.host_key(None)
+
+    (texts / "debian" / "packages" / "base").write_text("systemd\n")
+    assert recipe.key(CLOUD, texts) != recipe.key(CLOUD)
+    assert recipe.host_key(None, texts) != recipe.host_key(None)
+
+
+def test_the_mirror_and_the_builder_of_the_hosts_root_change_its_key(tmp_path: Path) -> None:
+    code = Path(shutil.copytree(recipe.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__")))
+    assert recipe.host_key("http://10.0.0.1/debian") != recipe.host_key(None)
+    assert recipe.host_key(None, code=code) == recipe.host_key(None)
+
+    (code / "host.py").write_text("")
+    assert recipe.host_key(None, code=code) != recipe.host_key(None)
+    assert recipe.key(CLOUD, code=code) == recipe.key(CLOUD)
 
 
 def test_packages_are_ours_then_the_kernels_then_the_configurations() -> None:
