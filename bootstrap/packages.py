@@ -14,7 +14,16 @@ from bootstrap.errors import PreflightError
 from bootstrap.progress import Progress
 
 SERVE = ("dnsmasq-base", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin", "ipxe", "nginx")
-LAB = ("iproute2", "ipxe-qemu", "openssh-client", "ovmf", "qemu-system-x86", "seabios")
+LAB = (
+    "iproute2",
+    "ipxe-qemu",
+    "openssh-client",
+    "ovmf",
+    "qemu-system-x86",
+    "seabios",
+    "systemd-container",  # its hosts
+    "zstd",
+)
 
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
 POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"

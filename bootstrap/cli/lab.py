@@ -10,6 +10,7 @@ from bootstrap.cli.results import emit, stderr
 from bootstrap.cli.run import require_root
 from bootstrap.cli.screen import Screen
 from bootstrap.errors import UsageError
+from bootstrap.image import host
 from bootstrap.known_hosts import write_known_hosts
 from bootstrap.lab.console import attach
 from bootstrap.lab.rack import Rack
@@ -37,19 +38,19 @@ def rack_of(call: Call) -> Rack:
 @lab.command()
 @click.pass_obj
 def up(call: Call) -> None:
-    """Make the namespace, the bridge and the disks; the machines stay off."""
+    """Make the namespace, the bridge and the disks, and start the hosts; the machines stay off."""
     rack = rack_of(call)
     cluster = call.cluster()
     place = call.place(cluster)
     with place.locked(), Screen(stderr(), total=1).step("lab up") as progress:
         packages.ensure(packages.LAB, progress)
-        rack.up(progress)
+        rack.up(progress, host.for_lab(cluster, place.cache, progress))
 
 
 @lab.command()
 @click.pass_obj
 def down(call: Call) -> None:
-    """Switch the machines off and remove the namespace; disks and console logs stay in the work folder."""
+    """Cut everything's power and remove the namespace; disks, roots and console logs stay in the work folder."""
     rack_of(call).down()
 
 
@@ -58,8 +59,10 @@ def down(call: Call) -> None:
 @click.argument("command", nargs=-1, required=True)
 @click.pass_obj
 def exec_(call: Call, name: str, command: tuple[str, ...]) -> int:
-    """Run COMMAND on the machine NAME through SSH, and exit as it does: lab exec w1 -- uname -a."""
+    """Run COMMAND on the machine or host NAME through SSH, and exit as it does: lab exec w1 -- uname -a."""
     rack = rack_of(call)
+    if name in rack.hosts.all:
+        return subprocess.run(rack.hosts.ssh_argv(name, command), check=False).returncode
     machine = Operator(call.place(call.cluster()).work).machine(name)
     if not machine.get("sshHostKeys") or not machine.get("address"):
         raise UsageError(
@@ -74,7 +77,10 @@ def exec_(call: Call, name: str, command: tuple[str, ...]) -> int:
 @click.argument("name")
 @click.pass_obj
 def console(call: Call, name: str) -> None:
-    """Join the serial console of the machine NAME; Ctrl-] leaves. The log is in lab/NAME/console.log."""
+    """Join the serial console of the machine NAME; Ctrl-] leaves. The log is in lab/NAME/console.log.
+
+    A host has only the log.
+    """
     attach(rack_of(call).console(name))
 
 
@@ -83,7 +89,10 @@ def console(call: Call, name: str) -> None:
 @click.argument("names", nargs=-1)
 @click.pass_obj
 def power(call: Call, action: str, names: tuple[str, ...]) -> None:
-    """Switch machines on or off, or cycle them (off, then on), as a person at the rack would."""
+    """Switch machines and hosts on or off, or cycle them (off, then on), as a person at the rack would.
+
+    `off` cuts the power: nothing is told. Without NAMES it is all of them.
+    """
     rack = rack_of(call)
     acts = {"on": rack.power_on, "off": rack.power_off, "cycle": rack.cycle}
     for name in names or tuple(rack.states()):

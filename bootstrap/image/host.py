@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bootstrap import packages
 from bootstrap.errors import ImageError
 from bootstrap.image import recipe
 from bootstrap.image.command import APART, run, terminable
 from bootstrap.image.debian import KEPT, LEFT_OUT, work_folder
+from bootstrap.model import Cluster
 from bootstrap.progress import Progress
 
 HOST_PACKAGES = ("debian-archive-keyring", "mmdebstrap", "zstd")
@@ -28,6 +30,17 @@ STEPS = (
 def archive(cache: Path, mirror: str | None = None) -> Path:
     """Return where the root for `mirror` (None: mmdebstrap's own) lies, as a tar archive; it may not be there."""
     return cache / "hosts" / f"{recipe.host_key(mirror)}.tar.zst"
+
+
+def for_lab(cluster: Cluster, cache: Path, progress: Progress) -> Path | None:
+    """Return what the hosts of the cluster's lab start from, built if need be; None if it has none.
+
+    Raises as `build`; PreflightError if a Debian package is missing that cannot be installed.
+    """
+    if cluster.lab is None or not cluster.lab.hosts:
+        return None
+    packages.ensure(HOST_PACKAGES, progress)
+    return build(cache, progress, cluster.images.debian.mirror)
 
 
 def build(cache: Path, progress: Progress, mirror: str | None = None) -> Path:

@@ -173,6 +173,22 @@ def _index(kernel: NetNS, name: str) -> int | None:
     return next(iter(kernel.link_lookup(ifname=name)), None)
 
 
+def set_port(network: Network, port: str, *, up: bool) -> None:
+    """Plug the cable at the bridge's `port` in or out: no packet passes while it is out.
+
+    Raises:
+        LabError: there is no such port, or the kernel refused.
+    """
+    try:
+        with NetNS(network.namespace, flags=0) as kernel:
+            index = _index(kernel, port)
+            if index is None:
+                raise LabError(f"nothing is plugged into port {port} of {network.bridge}: is it switched on?")
+            kernel.link("set", index=index, state="up" if up else "down")
+    except (NetlinkError, OSError) as error:
+        raise LabError(f"port {port} of {network.bridge} could not be switched: {error}") from error
+
+
 def pids_in(network: Network) -> tuple[int, ...]:
     """Return the processes inside the namespace, but for ourselves and those that started us."""
     if not is_namespace(network.file):

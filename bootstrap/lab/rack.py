@@ -1,4 +1,4 @@
-"""The rack as a whole: built, taken down, and each of its machines switched on and off."""
+"""The rack as a whole: built, taken down, and each of its machines and hosts switched on and off."""
 
 import shutil
 import sys
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from bootstrap.errors import LabError
 from bootstrap.lab import accel, network, requirements, router, ssh
+from bootstrap.lab.container import Container
+from bootstrap.lab.host import port_of
+from bootstrap.lab.hosts import Hosts
 from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms_from
 from bootstrap.lab.network import Network
 from bootstrap.lab.power import PowerState, Slot
@@ -33,6 +36,8 @@ class Rack:
             address=cluster.appliance.address,
             owner=self._work,
         )
+        self.hosts = Hosts.of(cluster, self._work, self._network)
+        """The control-plane hosts that this computer runs."""
 
     @property
     def namespace(self) -> str:
@@ -48,26 +53,30 @@ class Rack:
         """Return the command that runs `command` on the rack's network."""
         return network.in_namespace(self.namespace, command)
 
-    def up(self, progress: Progress = silent) -> None:
-        """Build the network and the disks; what is there stays, and machines that run go on running.
+    def up(self, progress: Progress = silent, host_root: Path | None = None) -> None:
+        """Build the network and the disks, and start the hosts; what is there stays, and what runs goes on running.
+
+        `host_root` is the archive that a host starts from which has no root yet (bootstrap/image/host.py).
 
         Raises:
             LabError: something is missing, or the namespace is another run's; the text says what to do.
         """
-        requirements.check(tuple(self._vms.values()))
+        requirements.check(tuple(self._vms.values()), hosts=bool(self.hosts.all))
         network.check_owner(self._network)
         self._lab.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         progress("lab: trying whether KVM works")
         kind = accel.choose(self._accel, self._verdict)
         for slot in self._slots_in_use():
-            if slot.folder.name not in self._vms:
+            if slot.folder.name not in {*self._vms, *self.hosts.all}:
                 slot.switch_off()
+        self.hosts.furnish(host_root, progress)
         progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
         network.build(self._network, [vm.tap for vm in self._vms.values()])
         self._start_router()
         for vm in self._vms.values():
             progress(f"lab: disks of {vm.name}")
             self._furnish(vm, progress)
+        self.hosts.start(progress)
 
     def down(self, progress: Progress = silent) -> None:
         """Switch everything off and remove all but disks, console logs and keys; also after a crash.
@@ -78,8 +87,8 @@ class Rack:
         Raises:
             LabError: there is something to take down, and we are not root or the kernel refused.
         """
-        slots = self._slots_in_use()
-        if not slots and not self._network.file.exists():
+        slots = (*self._slots_in_use(), *map(self.hosts.container, self.hosts.all))
+        if not any(slot.folder.exists() for slot in slots) and not self._network.file.exists():
             return
         requirements.check_root()
         for slot in slots:
@@ -92,33 +101,43 @@ class Rack:
             self._router_pid_file.unlink(missing_ok=True)
 
     def power_on(self, name: str) -> None:
-        """Switch on a machine; one that is on stays as it is.
+        """Switch on a machine or a host; one that is on stays as it is.
 
         Raises:
             LabError: there is no such machine, the rack is not up, or QEMU did not start.
         """
-        vm = self._vm(name)
+        if name in self.hosts.all:
+            self._check_network(f"host {name}")
+            self.hosts.boot(name)
+        else:
+            self._power_on(self._vm(name))
+
+    def _power_on(self, vm: Vm) -> None:
         requirements.check((vm,))
-        if not network.is_namespace(self._network.file):
-            raise LabError(f"machine {name} cannot be switched on: the lab is down (lab up builds it)")
+        self._check_network(f"machine {vm.name}")
+        slot = Slot(self._lab / vm.name)
         command = argv(
             vm,
             accel=accel.choose(self._accel, self._verdict),
-            pid_file=self._slot(vm.name).pid_file,
+            pid_file=slot.pid_file,
             ovmf=self._ovmf,
         )
-        self._slot(name).switch_on(self.in_namespace(command), self._work)
+        slot.switch_on(self.in_namespace(command), self._work)
+
+    def _check_network(self, whose: str) -> None:
+        if not network.is_namespace(self._network.file):
+            raise LabError(f"{whose} cannot be switched on: the lab is down (lab up builds it)")
 
     def power_off(self, name: str) -> None:
-        """Cut a machine's power; one that is off stays off.
+        """Cut the power of a machine or a host: nothing in it is told. One that is off stays off.
 
         Raises:
             LabError: there is no such machine.
         """
-        self._slot(self._vm(name).name).switch_off()
+        self._slot(name).switch_off()
 
     def cycle(self, name: str) -> None:
-        """Cut a machine's power and switch it on again; one that is off is switched on.
+        """Cut the power of a machine or a host and switch it on again; one that is off is switched on.
 
         Raises:
             LabError: as for `power_on`.
@@ -127,16 +146,46 @@ class Rack:
         self.power_on(name)
 
     def states(self) -> Mapping[str, PowerState]:
-        """Return of each machine whether it is on."""
-        return {name: self._slot(name).state() for name in self._vms}
+        """Return of each host and each machine whether it is on."""
+        return {name: self._slot(name).state() for name in (*self.hosts.all, *self._vms)}
+
+    def freeze(self, name: str) -> None:
+        """Stop every process of a host, as a hang would; what it has open stays open.
+
+        Raises:
+            LabError: there is no such host.
+        """
+        self._host(name).freeze()
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen host go on.
+
+        Raises:
+            LabError: there is no such host.
+        """
+        self._host(name).thaw()
+
+    def plug(self, name: str, *, connected: bool) -> None:
+        """Plug a host's cable in or out; its next start plugs it in.
+
+        Raises:
+            LabError: there is no such host, or it is off.
+        """
+        network.set_port(self._network, port_of(self._host(name).folder), up=connected)
 
     def console(self, name: str) -> Path:
-        """Return the socket of a machine's serial console, for `console.attach`."""
-        return self._slot(self._vm(name).name).console
+        """Return the socket of a machine's serial console, for `console.attach`.
+
+        Raises:
+            LabError: there is no such machine; a host has a log alone.
+        """
+        if name in self.hosts.all:
+            raise LabError(f"{name} is a host, without a console to type at; read {self.console_log(name)}")
+        return Slot(self._lab / self._vm(name).name).console
 
     def console_log(self, name: str) -> Path:
-        """Return the file with everything that a machine's serial console said."""
-        return self._slot(self._vm(name).name).console_log
+        """Return the file with everything that the console of a machine or a host said."""
+        return self._slot(name).console_log
 
     def ssh_argv(self, address: str, known_hosts: Path, command: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the command that runs `command` (none: a shell) as root on the machine at `address`."""
@@ -152,7 +201,7 @@ class Rack:
             LabError: a machine is on; none was touched.
         """
         slots = self._slots_in_use()
-        running = [slot.folder.name for slot in slots if slot.pid() is not None]
+        running = [slot.folder.name for slot in slots if slot.state() is not PowerState.OFF]
         if running:
             raise LabError(f"switch off first: {', '.join(running)}")
         for slot in slots:
@@ -172,20 +221,27 @@ class Rack:
 
     def _vm(self, name: str) -> Vm:
         if name not in self._vms:
-            raise LabError(f"no machine {name} in the lab; there are: {', '.join(self._vms)}")
+            known = ", ".join((*self.hosts.all, *self._vms))
+            raise LabError(f"no machine {name} in the lab; there are: {known}")
         return self._vms[name]
 
-    def _slot(self, name: str) -> Slot:
-        return Slot(self._lab / name)
+    def _host(self, name: str) -> Container:
+        if name not in self.hosts.all:
+            known = ", ".join(self.hosts.all) or "none"
+            raise LabError(f"no host {name} in the lab; there are: {known}")
+        return self.hosts.container(name)
 
-    def _slots_in_use(self) -> tuple[Slot, ...]:
-        """Return the slots that are on the disk, also those of machines that left the configuration."""
+    def _slot(self, name: str) -> Slot | Container:
+        return self._host(name) if name in self.hosts.all else Slot(self._lab / self._vm(name).name)
+
+    def _slots_in_use(self) -> tuple[Slot | Container, ...]:
+        """Return the slots that are on the disk, also those of machines and hosts that left the configuration."""
         if not self._lab.is_dir():
             return ()
-        return tuple(Slot(path) for path in sorted(self._lab.iterdir()) if path.is_dir())
+        return tuple(_slot_at(path) for path in sorted(self._lab.iterdir()) if path.is_dir())
 
     def _furnish(self, vm: Vm, progress: Progress) -> None:
-        self._slot(vm.name).folder.mkdir(mode=PRIVATE, exist_ok=True)
+        (self._lab / vm.name).mkdir(mode=PRIVATE, exist_ok=True)
         for disk in vm.disks:
             with (self._work / disk_file(vm, disk)).open("ab") as file:
                 if file.tell() == 0:
@@ -230,3 +286,8 @@ class Rack:
                 return
         text = f"processes in namespace {self.namespace} do not end: {network.pids_in(self._network)}"
         raise LabError(text)
+
+
+def _slot_at(folder: Path) -> Slot | Container:
+    container = Container(folder)
+    return container if container.key.is_file() else Slot(folder)

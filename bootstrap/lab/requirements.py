@@ -13,6 +13,10 @@ COMMANDS = {
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
+HOST_COMMANDS = {
+    "systemd-nspawn": "systemd-container",
+    "zstd": "zstd",
+}
 BIOS_FILES = {
     "/usr/share/seabios/bios-256k.bin": "seabios",
     "/usr/lib/ipxe/qemu/efi-virtio.rom": "ipxe-qemu",
@@ -33,13 +37,14 @@ def find_ovmf(folder: Path = OVMF_FOLDER) -> Ovmf | None:
     return None
 
 
-def missing_packages(vms: Sequence[Vm]) -> tuple[str, ...]:
-    """Return the Debian packages that `vms` need and that are not there, by name."""
-    return tuple(sorted(set(_missing(vms))))
+def missing_packages(vms: Sequence[Vm], *, hosts: bool = False) -> tuple[str, ...]:
+    """Return the Debian packages that `vms` (and hosts) need and that are not there, by name."""
+    return tuple(sorted(set(_missing(vms, hosts=hosts))))
 
 
-def _missing(vms: Sequence[Vm]) -> Iterator[str]:
-    yield from (package for command, package in COMMANDS.items() if not shutil.which(command))
+def _missing(vms: Sequence[Vm], *, hosts: bool) -> Iterator[str]:
+    commands = {**COMMANDS, **(HOST_COMMANDS if hosts else {})}
+    yield from (package for command, package in commands.items() if not shutil.which(command))
     firmwares = {vm.firmware for vm in vms}
     if "bios" in firmwares:
         yield from (package for file, package in BIOS_FILES.items() if not Path(file).is_file())
@@ -47,14 +52,14 @@ def _missing(vms: Sequence[Vm]) -> Iterator[str]:
         yield "ovmf"
 
 
-def check(vms: Sequence[Vm]) -> None:
-    """Do nothing if this computer can run `vms`.
+def check(vms: Sequence[Vm], *, hosts: bool = False) -> None:
+    """Do nothing if this computer can run `vms`, and hosts beside them.
 
     Raises:
         LabError: it cannot; the text says what to do.
     """
     check_root()
-    missing = missing_packages(vms)
+    missing = missing_packages(vms, hosts=hosts)
     if missing:
         command = f"apt-get install --no-install-recommends {' '.join(missing)}"
         raise LabError(f"the lab lacks Debian packages: {' '.join(missing)}\nas root: {command}")
