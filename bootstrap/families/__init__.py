@@ -1,7 +1,7 @@
 """ONE FILE PER OPERATING SYSTEM: what differs between them, and only that."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from bootstrap.model import Machine
 from bootstrap.render.ignition import Node
@@ -50,6 +50,9 @@ class OSFamily:
     enough. `core_groups` are what the user core is a member of; `kernels` the choices for `os.kernel`;
     `needs_rootfs` says that the image has a third file, fetched by the live system itself. `kernel_arguments`
     gives the files that hand a pool's kernel arguments to the installed system's boot loader.
+
+    `cni_plugins` is the folder of the CNI plugins, `resolv_conf` the file that names the real name servers, and
+    `container_files` are texts by path that make containerd read its configuration in /etc.
     """
 
     title: str
@@ -63,3 +66,6 @@ class OSFamily:
     kernels: tuple[str, ...] = ("server",)
     needs_rootfs: bool = False
     kernel_arguments: Callable[[tuple[str, ...]], tuple[Node, ...]] = lambda _: ()
+    cni_plugins: str = "/opt/cni/bin"
+    resolv_conf: str = "/run/systemd/resolve/resolv.conf"
+    container_files: Mapping[str, str] = field(default_factory=dict)

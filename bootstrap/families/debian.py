@@ -2,7 +2,7 @@
 
 from bootstrap.families import LiveBoot, OSFamily
 from bootstrap.render.ignition import Node, file
-from bootstrap.render.network import networkd, timesyncd
+from bootstrap.render.network import FOREIGN_ROUTES, networkd, timesyncd
 
 
 def live_args(boot: LiveBoot) -> tuple[str, ...]:
@@ -31,4 +31,6 @@ PLUGIN = OSFamily(
     core_groups=("adm", "sudo", "systemd-journal"),
     kernels=("cloud", "server"),
     kernel_arguments=kernel_arguments,
+    files=(FOREIGN_ROUTES,),
+    cni_plugins="/usr/lib/cni",
 )

@@ -34,4 +34,5 @@ PLUGIN = OSFamily(
         ignition.file("/etc/zincati/config.d/90-firstlight-no-updates.toml", "[updates]\nenabled = false\n"),
     ),
     needs_rootfs=True,
+    cni_plugins="/usr/libexec/cni",
 )

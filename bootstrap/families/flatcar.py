@@ -1,7 +1,7 @@
 """Flatcar Container Linux: its PXE image runs from RAM until told to install."""
 
 from bootstrap.families import LiveBoot, OSFamily
-from bootstrap.render.network import networkd, timesyncd
+from bootstrap.render.network import FOREIGN_ROUTES, networkd, timesyncd
 
 
 def live_args(boot: LiveBoot) -> tuple[str, ...]:
@@ -20,4 +20,11 @@ PLUGIN = OSFamily(
     time=timesyncd,
     # update-engine fetches a new system, locksmithd restarts into it: when is the operator's to say.
     masked=("locksmithd.service", "update-engine.service"),
+    files=(FOREIGN_ROUTES,),
+    # Its containerd reads a file below /usr, which cannot be written, unless told otherwise.
+    container_files={
+        "/etc/systemd/system/containerd.service.d/10-firstlight.conf": (
+            "[Service]\nEnvironment=CONTAINERD_CONFIG=/etc/containerd/config.toml\n"
+        )
+    },
 )

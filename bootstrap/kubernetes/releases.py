@@ -23,10 +23,10 @@ class Release:
 
     `etcd` is the minor of etcd that it is made for, and `etcd_flags` what that etcd wants besides.
     `authentication` is the API version of AuthenticationConfiguration; without one the API server refuses every
-    anonymous request, those for its health too. `kubelet_fields` go into KubeletConfiguration;
-    `taints_field` says that taints do too, and are no flag. `csr_approver` is what kube-controller-manager calls
-    the controller that would approve nodes by itself. `csr_usages` are what a request for a kubelet's client
-    certificate must name. `has_expiration` says that such a request may ask for its own life.
+    anonymous request, those for its health too. `scheduler_fields` and `kubelet_fields` go into the files of
+    those; `taints_field` says that taints do too, and are no flag. `csr_approver` is what kube-controller-manager
+    calls the controller that would approve nodes by itself. `csr_usages` are what a request for a kubelet's
+    client certificate must name. `has_expiration` says that such a request may ask for its own life.
     """
 
     minor: int
@@ -40,6 +40,7 @@ class Release:
     api_server_flags: tuple[str, ...] = ()
     controller_flags: tuple[str, ...] = ()
     scheduler_flags: tuple[str, ...] = ()
+    scheduler_fields: Mapping[str, object] = field(default_factory=dict)
     kubelet_flags: tuple[str, ...] = ()
     kubelet_fields: Mapping[str, object] = field(default_factory=dict)
     taints_field: bool = True
@@ -71,6 +72,7 @@ _V1_20 = Release(
     api_server_flags=("--insecure-port=0",),
     controller_flags=("--port=0",),
     scheduler_flags=("--port=0",),
+    scheduler_fields={"healthzBindAddress": "127.0.0.1:0", "metricsBindAddress": "127.0.0.1:0"},
     kubelet_flags=("--container-runtime=remote", f"--container-runtime-endpoint={SOCKET}"),
     taints_field=False,
 )

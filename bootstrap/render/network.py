@@ -4,6 +4,11 @@ from bootstrap.model import Machine
 from bootstrap.render import ignition
 from bootstrap.templates import render
 
+# networkd removes routes that it does not know whenever it looks at a card anew; those to pods are not its own.
+FOREIGN_ROUTES = ignition.file(
+    "/etc/systemd/networkd.conf.d/10-firstlight.conf", "[Network]\nManageForeignRoutes=no\n"
+)
+
 
 def networkd(machine: Machine) -> tuple[ignition.Node, ...]:
     """Return the systemd-networkd file for `machine`: its card is known by its MAC address."""
