@@ -6,6 +6,7 @@ from typing import Any
 
 HEADINGS = ("NAME", "POOL", "STATE", "FIRMWARE", "ADDRESS", "DISK", "SINCE", "MESSAGE")
 DONE = frozenset({"installed", "joined", "ready", "gpu-ready"})
+READY = frozenset({"ready", "gpu-ready"})
 BROKEN = frozenset({"failed", "quarantined", "conflict"})
 UNKNOWN = "-"
 
@@ -37,10 +38,19 @@ def row(machine: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
 
 def message(machine: Mapping[str, Any]) -> str:
     """Return what a person should know: the stage and percent of work under way, else the last message."""
-    text = str(machine.get("message") or machine.get("reason") or "")
+    text = str(machine.get("message") or machine.get("reason") or "") + behind(machine)
     if machine.get("state") != "installing" or not machine.get("stage"):
         return text
     return f"{machine['stage']} {machine.get('percent') or 0} %  {text}".rstrip()
+
+
+def behind(machine: Mapping[str, Any]) -> str:
+    """Return what to add for a node that does not run the documents that it should."""
+    running, planned = machine.get("running"), machine.get("planned")
+    if not running or not planned or machine.get("state") not in DONE or running["revision"] == planned:
+        return ""
+    reason = f" ({running['reason']})" if running.get("reason") else ""
+    return f"; behind plan{reason}"
 
 
 def age(since: str | None, now: datetime) -> str:
@@ -59,8 +69,12 @@ def age(since: str | None, now: datetime) -> str:
 
 
 def is_done(machine: Mapping[str, Any], after: datetime | None = None) -> bool:
-    """Return whether the machine came up from its own disk (`after` that time) and its SSH server answers."""
-    if machine["state"] not in DONE or not machine.get("sshAnswers") or not machine.get("bootedAt"):
+    """Return whether the machine came up from its own disk (`after` that time) and its SSH server answers.
+
+    One that joins a cluster must be Ready there too.
+    """
+    last = READY if machine.get("joins") else DONE
+    if machine["state"] not in last or not machine.get("sshAnswers") or not machine.get("bootedAt"):
         return False
     return after is None or datetime.fromisoformat(machine["bootedAt"]) >= after
 

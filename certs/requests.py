@@ -124,10 +124,7 @@ def issued(pem: bytes, request: Request, name: str, authority: bytes) -> Issued:
         RefusedRequest: it is no such certificate: another key, another subject, another issuer, or itself a CA.
     """
     found = _certificate(pem)
-    spki = found.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    if _fingerprint(spki) != request.fingerprint:
+    if _fingerprint(_spki(found)) != request.fingerprint:
         raise RefusedRequest("the certificate is for another key")
     if found.subject.public_bytes() not in _subjects(name):
         raise RefusedRequest(f"the certificate is not for {USER_PREFIX}{name}")
@@ -135,17 +132,14 @@ def issued(pem: bytes, request: Request, name: str, authority: bytes) -> Issued:
     return Issued(request.fingerprint, found.not_valid_after_utc)
 
 
-def fingerprint_of(pem: bytes) -> str:
-    """Return the fingerprint of the key in a certificate.
+def certificate_facts(pem: bytes) -> Issued:
+    """Return what a certificate says, whoever signed it.
 
     Raises:
         RefusedRequest: it is no certificate.
     """
-    return _fingerprint(
-        _certificate(pem)
-        .public_key()
-        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    found = _certificate(pem)
+    return Issued(_fingerprint(_spki(found)), found.not_valid_after_utc)
 
 
 def _parsed(pem: bytes) -> tuple[x509.CertificateSigningRequest, bytes]:
@@ -244,6 +238,14 @@ def _certificate(pem: bytes) -> x509.Certificate:
             return x509.load_pem_x509_certificate(pem)
     except _UNREADABLE as error:
         raise RefusedRequest("not a certificate in PEM") from error
+
+
+def _spki(found: x509.Certificate) -> bytes:
+    try:
+        key = found.public_key()
+    except _UNREADABLE as error:
+        raise RefusedRequest("the certificate's key is of no known kind") from error
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _must_be_of(found: x509.Certificate, authority: x509.Certificate) -> None:

@@ -9,9 +9,10 @@ from flask import Flask, Response
 from bootstrap import failpoints
 from bootstrap.errors import ServeError
 from bootstrap.state import Store
-from web import boot, health, ignition, machine, metrics, operator, pxe_events
+from web import boot, claim, health, ignition, kubelet, machine, metrics, operator, pxe_events
 from web.answers import install_error_handlers
 from web.bodies import SMALL_BODY
+from web.credentials import Connect, nowhere
 from web.hot import Front
 from web.images import Images
 from web.listeners import Routes
@@ -34,6 +35,7 @@ def create_site(
     images: Images,
     read_rendered: Callable[[], Rendered],
     is_nginx_up: Callable[[], bool],
+    connect: Connect = nowhere,
     clock: Callable[[], datetime] = now,
     ids: Callable[[], str] = new_id,
 ) -> Site:
@@ -49,6 +51,7 @@ def create_site(
         images=images,
         read_rendered=read_rendered,
         is_nginx_up=is_nginx_up,
+        connect=connect,
     )
 
 
@@ -68,7 +71,7 @@ def create_app(site: Site) -> Flask:
     routes = Routes(app)
     measure = metrics.add(app, routes, site)
     hot = [room.add(routes, site) for room in (boot, ignition, machine)]
-    for room in (pxe_events, operator, health):
+    for room in (claim, kubelet, pxe_events, operator, health):
         room.add(routes, site)
     routes.refuse_undeclared()
     app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app

@@ -39,7 +39,7 @@ def short(value: object) -> str:
 
 
 _SSH_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]{1,48} [A-Za-z0-9+/=]{16,4096}")
-_ARM = r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$"
+ARM = r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$"
 
 MacAddress = Annotated[str, BeforeValidator(mac_from)]
 Line = Annotated[str, BeforeValidator(clean)]
@@ -97,7 +97,7 @@ class Begin(Said):
     """The request for one write pass; `nonce` tells a repetition from a second request."""
 
     mac: MacAddress
-    arm: Annotated[str, Field(pattern=_ARM)]
+    arm: Annotated[str, Field(pattern=ARM)]
     facts: Facts = Facts()
     disk: SaidDisk = SaidDisk()
     nonce: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
@@ -107,7 +107,7 @@ class Report(Said):
     """What an installer or an installed system tells; facts and the disk come beside the other keys."""
 
     mac: MacAddress
-    arm: Annotated[str, Field(pattern=_ARM)]
+    arm: Annotated[str, Field(pattern=ARM)]
     kind: Literal["facts", "progress", "complete", "already-installed", "attempt-failed", "failed", "booted"]
     stage: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,32}$")] = ""
     percent: Annotated[int, Field(ge=0, le=100)] = 0

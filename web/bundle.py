@@ -1,10 +1,11 @@
 """Reads what deploy.py rendered into the work folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from bootstrap.config import parse_dump
 from bootstrap.errors import ServeError
-from bootstrap.records.documents import KINDS
+from bootstrap.records.documents import FILES, NODE
 from bootstrap.sums import Sums
 from web.site import Rendered
 
@@ -19,10 +20,18 @@ def read_rendered(work: Path) -> Rendered:
         bundle = Sums(work / "bundle")
         cluster = parse_dump(bundle.read("appliance/cluster.json"))
         documents = {
-            (machine.mac, kind): bundle.read(f"machines/{machine.name}/{kind}.ign")
+            (machine.mac, kind): bundle.read(path)
             for machine in cluster.machines
-            for kind in KINDS
+            for kind, path in _paths(work / "bundle", machine.name)
         }
     except OSError as error:
         raise ServeError(f"{error.filename}: {error.strerror}; run deploy.py render first") from error
     return Rendered(cluster, documents)
+
+
+def _paths(bundle: Path, machine: str) -> Iterator[tuple[str, str]]:
+    """Yield the kinds of documents that a machine has, and where in the bundle they are."""
+    for kind, name in FILES.items():
+        path = f"machines/{machine}/{name}"
+        if kind != NODE or (bundle / path).exists():
+            yield kind, path

@@ -58,9 +58,9 @@ def live_document(site: Site, mac: str) -> Document:
     return document
 
 
-def answer(document: Document, environ: dict[str, Any]) -> Answer:
+def answer(document: Document, environ: dict[str, Any], media_type: str = MEDIA_TYPE) -> Answer:
     """Return a document with its ETag, or 304 if the asker has it (RFC 9110, section 13.1.2)."""
     headers = (("ETag", f'"{document.etag}"'), ("Cache-Control", "no-cache"))
     if not is_resource_modified(environ, etag=document.etag):
         return Answer(304, b"", headers)
-    return Answer(200, document.content, (("Content-Type", MEDIA_TYPE), *headers))
+    return Answer(200, document.content, (("Content-Type", media_type), *headers))

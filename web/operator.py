@@ -7,11 +7,10 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from bootstrap.errors import ServeError
-from bootstrap.model import Cluster
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
 from bootstrap.records.model import DiskChoice, MachineRecord
-from bootstrap.states import RULES, State
+from bootstrap.states import ON_DISK, RULES, State
 from web.answers import Refusal, json_of
 from web.listeners import Access, Routes
 from web.site import Site
@@ -26,7 +25,7 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.get("/v1/machines", Access.OPERATOR)
     def machines() -> Response:
-        known = [machine_json(site.cluster, record) for record in site.ledger.machines()]
+        known = [machine_json(site, record) for record in site.ledger.machines()]
         strangers = [json_of(stranger) for stranger in site.strangers.all()]
         return jsonify(machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers)
 
@@ -54,9 +53,9 @@ def add(routes: Routes, site: Site) -> None:
             raise Refusal(409, str(error)) from error
 
 
-def machine_json(cluster: Cluster, record: MachineRecord) -> dict[str, Any]:
+def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
     """Return a machine as the operator sees it; one that is listed no more shows as retired."""
-    machine = cluster.machine_by_mac(record.mac)
+    machine = site.cluster.machine_by_mac(record.mac)
     state = record.state if machine else State.RETIRED
     reason = record.reason if machine else "no longer in the configuration"
     reserved = str(machine.address) if machine and machine.address else None
@@ -67,9 +66,13 @@ def machine_json(cluster: Cluster, record: MachineRecord) -> dict[str, Any]:
         "pool": machine.pool if machine else None,
         "state": str(state),
         "reason": reason,
-        "message": _waits_for(record) or record.message or reason,
+        "message": _waits_for(record) or _of_node(record) or record.message or reason,
         "address": record.address or reserved,
         "disk": disk_text(record.disk),
+        "joins": record.mac in site.planned,
+        "planned": site.planned.get(record.mac),
+        "claim": shown["claim"],
+        "running": shown["running"],
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),
     }
@@ -79,6 +82,11 @@ def _waits_for(record: MachineRecord) -> str:
     """Return why a machine that may install was told to wait at its last boot; empty if it was not."""
     decision, _, reason = record.answered.partition(": ")
     return reason if record.state in (State.ARMED, State.INSTALLING) and decision == "wait" else ""
+
+
+def _of_node(record: MachineRecord) -> str:
+    """Return what is to be said of its node, once the machine has claimed to be it."""
+    return record.claim.message if record.claim and record.state in ON_DISK else ""
 
 
 def disk_text(disk: DiskChoice | None) -> str | None:
@@ -93,7 +101,7 @@ def disk_text(disk: DiskChoice | None) -> str | None:
 def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
     facts = site.store.get(f"facts/{record.mac}")
     events = site.ledger.events_of(record.mac)[-DETAIL_EVENTS:]
-    return machine_json(site.cluster, record) | {
+    return machine_json(site, record) | {
         "facts": json.loads(facts.value) if facts else None,
         "events": [json_of(event) for event in events],
     }
@@ -130,13 +138,13 @@ def _arm(site: Site, record: MachineRecord) -> dict[str, Any]:
 
 def _retire(site: Site, record: MachineRecord) -> dict[str, Any]:
     if record.state is State.RETIRED:
-        return machine_json(site.cluster, record)
+        return machine_json(site, record)
     return _change(site, record, transitions.retire)
 
 
 def _change(site: Site, record: MachineRecord, decide: Any) -> dict[str, Any]:
     written = site.ledger.change(record.mac, lambda found, now: decide(found, now) if found else Change())
-    return machine_json(site.cluster, written.record if written else record)
+    return machine_json(site, written.record if written else record)
 
 
 def _events(site: Site) -> Iterator[Any]:

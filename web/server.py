@@ -22,7 +22,9 @@ from bootstrap.state.lastgood import LastGood
 from bootstrap.state.sqlite import SqliteStore
 from web import nginx
 from web.app import create_app, create_site
+from web.approver import Approver
 from web.bundle import read_rendered
+from web.credentials import Credentials
 from web.images import CachedImages
 from web.quiet import OneAMinute
 from web.scrubbing import Scrubbing
@@ -71,6 +73,7 @@ def load(cache: Path) -> Callable[..., Any]:
             images=images,
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
+            connect=Credentials(),
         )
         app = create_app(site)
     except FirstlightError as error:
@@ -78,6 +81,7 @@ def load(cache: Path) -> Callable[..., Any]:
         sys.exit(error.exit_code)
     LastGood(DATABASE).start()
     Watcher(site).start()
+    Approver(site).start()
     Scrubbing(site, images.scrubber).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.
     gc.collect()

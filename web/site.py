@@ -8,12 +8,14 @@ from datetime import datetime
 from werkzeug.exceptions import NotFound
 
 from bootstrap.model import Cluster, Machine
-from bootstrap.records.documents import Documents
+from bootstrap.records.documents import NODE, Documents
 from bootstrap.records.enrolment import enrol
 from bootstrap.records.ledger import Ledger
 from bootstrap.records.strangers import Strangers
 from bootstrap.state import Store
+from bootstrap.sums import sum_of
 from web.answers import Refusal
+from web.credentials import Connect, nowhere
 from web.images import Images
 from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE, Buckets
 
@@ -33,7 +35,8 @@ class Rendered:
 class Site:
     """The appliance as its handlers see it.
 
-    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it.
+    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `planned` is the revision of
+    the documents that each node is to run, by MAC; machines that do not become nodes are not in it.
     """
 
     def __init__(
@@ -45,16 +48,19 @@ class Site:
         images: Images,
         read_rendered: Callable[[], Rendered],
         is_nginx_up: Callable[[], bool],
+        connect: Connect = nowhere,
     ) -> None:
         self.store = store
         self.clock = clock
         self.new_id = new_id
         self.images = images
+        self.connect = connect
         self.ledger = Ledger(store, clock)
         self.strangers = Strangers(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
+        self.planned: Mapping[str, str] = {}
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
         self.cluster = self.load()
@@ -69,6 +75,7 @@ class Site:
         if self.documents.replace(rendered.documents):
             log.info("loaded %d documents", len(rendered.documents))
         enrol(rendered.cluster, self.ledger, self.new_id)
+        self.planned = {mac: sum_of(text) for (mac, kind), text in rendered.documents.items() if kind == NODE}
         self.cluster = rendered.cluster
         return rendered.cluster
 

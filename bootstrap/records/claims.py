@@ -52,8 +52,13 @@ def bind(record: MachineRecord, now: datetime, *, node: str, key: str) -> Change
     return Change()
 
 
+def is_armed(record: MachineRecord) -> bool:
+    """Return whether the machine was armed and not let go since: of others, nothing is told to anybody."""
+    return record.arm is not None and record.state not in (State.DISCOVERED, State.ACCEPTED, State.RETIRED)
+
+
 def _must_be_claimable(record: MachineRecord) -> None:
-    if record.arm is None or record.state in (State.DISCOVERED, State.ACCEPTED, State.RETIRED):
+    if not is_armed(record):
         raise Unarmed(f"{record.name} is {record.state}")
     if record.state in (State.ARMED, State.INSTALLING):
         raise TooEarly(f"{record.name} is {record.state}: its system has not reported from its disk yet")

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certs.errors import RefusedRequest
-from certs.requests import client_request, fingerprint_of, issued, serving_request
+from certs.requests import certificate_facts, client_request, issued, serving_request
 from tests.tier import Promise, rounds, seed
 from tests.unit.certs import crafted
 from tests.unit.certs.crafted import (
@@ -382,7 +382,7 @@ def test_a_certificate_is_what_was_asked_for() -> None:
     pem = ca.public_bytes(Encoding.PEM)
     found = issued(made(), request, NAME, pem)
     assert (found.fingerprint, found.not_after) == (request.fingerprint, datetime(2026, 11, 27, tzinfo=UTC))
-    assert fingerprint_of(made()) == request.fingerprint
+    assert certificate_facts(made()) == found
     masters = x509.Name([*NODE, x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters")])
     wrong = {
         "another key": made(of=crafted.key("p256", 1).public_key()),

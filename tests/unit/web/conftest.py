@@ -10,11 +10,12 @@ from werkzeug.test import TestResponse
 
 from bootstrap.artifacts import Artifact, Manifest
 from bootstrap.model import Cluster
-from bootstrap.records.documents import INSTALLED, LIVE
+from bootstrap.records.documents import INSTALLED, LIVE, NODE
 from bootstrap.records.model import MachineRecord
 from bootstrap.state.memory import MemoryStore
 from tests.unit.web.fakes import W1, BrokenStore, CountedIds, HandClock, cluster
 from web.app import create_app, create_site
+from web.credentials import Connect, nowhere
 from web.site import Rendered, Site
 
 IMAGE = Manifest(
@@ -40,6 +41,7 @@ class Rack:
     cluster: Cluster = field(default_factory=cluster)
     image: Manifest | None = IMAGE
     nginx_up: bool = True
+    connect: Connect = nowhere
     site: Site = field(init=False)
     app: Flask = field(init=False)
     client: FlaskClient = field(init=False)
@@ -50,6 +52,7 @@ class Rack:
             images=lambda _: self.image,
             read_rendered=self.rendered,
             is_nginx_up=lambda: self.nginx_up,
+            connect=lambda cluster: self.connect(cluster),  # noqa: PLW0108  # a test changes it later
             clock=self.clock,
             ids=CountedIds(),
         )
@@ -60,6 +63,8 @@ class Rack:
         names = {machine.mac: machine.name for machine in self.cluster.machines}
         kinds = (LIVE, INSTALLED)
         documents = {(m, kind): f"{kind} of {name}".encode() for m, name in names.items() for kind in kinds}
+        if self.cluster.control_plane.hosts:
+            documents |= {(mac, NODE): f"node {name}".encode() for mac, name in names.items()}
         return Rendered(self.cluster, documents)
 
     def ask(self, listener: str, method: str, path: str, **more: Any) -> TestResponse:

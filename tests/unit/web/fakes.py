@@ -35,8 +35,12 @@ class CountedIds:
         return f"00000000-0000-4000-8000-{self.given:012d}"
 
 
-def cluster(*machines: dict[str, Any], arm: str = "auto") -> Cluster:
-    """Return a cluster of one self-arming pool `workers`, one manual pool `spare`, and `machines`."""
+def cluster(*machines: dict[str, Any], arm: str = "auto", hosts: int = 0) -> Cluster:
+    """Return a cluster of one self-arming pool `workers`, one manual pool `spare`, and `machines`.
+
+    Machines of one with control-plane `hosts` join it.
+    """
+    plane = [{"name": f"m{number}", "address": f"10.77.0.{10 + number}"} for number in range(1, hosts + 1)]
     listed = machines or ({"name": "w1", "mac": W1}, {"name": "w2", "mac": W2, "pool": "spare"})
     debian = {"family": "debian", "release": "13", "kernel": "cloud"}
     disk = {"select": {"type": "virtio"}}
@@ -46,6 +50,8 @@ def cluster(*machines: dict[str, Any], arm: str = "auto") -> Cluster:
             "kind": "Cluster",
             "metadata": {"name": "lab"},
             "kubernetes": {"version": "v1.36.4", "controlPlaneEndpoint": "10.77.0.10:6443"},
+            "controlPlane": {"hosts": plane},
+            "etcd": {"members": [host["name"] for host in plane]},
             "appliance": {
                 "interface": "fl0",
                 "address": "10.77.0.1/24",

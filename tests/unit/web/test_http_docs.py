@@ -9,12 +9,21 @@ import pytest
 
 from tests.unit.web.conftest import Rack
 from tests.unit.web.fakes import W1
+from tests.unit.web.joining import JoiningRack
 from web.bodies import Begin, Report, typed
+from web.claim import Claiming
+from web.kubelet import Confirmation
 from web.pxe_events import Sightings
 
 TEXT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 SAMPLES = re.findall(r"<!-- json(?:: (\w+))? -->\n```json\n(.*?)```", TEXT, re.DOTALL)
-KINDS: dict[str, Any] = {"Begin": Begin, "Report": Report, "Sightings": Sightings}
+KINDS: dict[str, Any] = {
+    "Begin": Begin,
+    "Report": Report,
+    "Sightings": Sightings,
+    "Claiming": Claiming,
+    "Confirmation": Confirmation,
+}
 
 
 def test_every_route_is_documented_and_no_other(rack: Rack) -> None:
@@ -43,7 +52,11 @@ def test_the_sample_machine_and_event_have_the_keys_of_real_ones(rack: Rack) -> 
     listed = (rack.operator("GET", "/v1/machines").json or {})["machines"][0]
     event = (rack.operator("GET", "/v1/events").json or {})["events"][0]
     granted = rack.begin(W1).json
+    joining = JoiningRack()
+    joining.install()
+    claimed = joining.claim().json
 
+    assert frozenset(claimed or {}) in samples
     assert frozenset(listed) in samples
     assert frozenset(event) in samples
     assert frozenset(granted or {}) in samples
