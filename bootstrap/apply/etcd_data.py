@@ -113,6 +113,8 @@ def _records(wal: bytes) -> Iterator[tuple[object, bytes]]:
     while position + 8 <= len(wal):
         head = int.from_bytes(wal[position : position + 8], "little")
         length, padding = head & _MASK, (head >> 56) & 7 if head >> 63 else 0
+        if position + 8 + length > len(wal):
+            return
         record = dict(_fields(wal[position + 8 : position + 8 + length]))
         content = record.get(3, b"")
         yield record.get(1), content if isinstance(content, bytes) else b""
