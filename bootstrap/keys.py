@@ -13,7 +13,7 @@ from certs.keyring import Keyring
 from certs.keystore import Keystore
 from certs.secret import Secret
 from certs.status import StatusRow, status
-from certs.wanted import Names, Wanted, break_glass, rows
+from certs.wanted import Names, Wanted, break_glass, first_binder, rows
 
 FOLDER = "pki"
 
@@ -94,6 +94,20 @@ def renew_keys(
     if glass.name in names:
         wanted = (*wanted, glass)
     return _keys(lambda: Keystore(work / FOLDER).renew(wanted, now, passphrase, names=names))
+
+
+def first_binder_keys(
+    cluster: Cluster, work: Path, now: datetime, passphrase: Secret | None = None
+) -> tuple[bytes, Secret]:
+    """Return certificate and key of who gives administrators their power in a new cluster; nothing is written.
+
+    Both are PEM. They work for 15 minutes, and the audit log holds whatever they are used for.
+
+    Raises:
+        KeysError: as `ensure_keys`, or the authority's key is encrypted and no passphrase was given.
+    """
+    wanted = rows(names_from(cluster))
+    return _told(lambda: Keystore(work / FOLDER).brief(first_binder(), wanted, now, passphrase))
 
 
 def key_status(cluster: Cluster, work: Path, now: datetime) -> Sequence[StatusRow]:

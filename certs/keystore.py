@@ -8,6 +8,7 @@ from pathlib import Path
 from certs.errors import UnknownCertificate, WrongPassphrase
 from certs.folder import Folder, Rehearsal
 from certs.keyring import Keyring
+from certs.pem import certificate_pem, key_pem, new_key
 from certs.secret import Secret
 from certs.settling import Settling
 from certs.wanted import Wanted, WantedLeaf
@@ -59,6 +60,18 @@ class Keystore:
             CertsError: as `ensure`.
         """
         return self._rehearse(rows, now, passphrase, renew=()).keyring(rows)
+
+    def brief(
+        self, row: WantedLeaf, rows: Sequence[Wanted], now: datetime, passphrase: Secret | None = None
+    ) -> tuple[bytes, Secret]:
+        """Return a certificate for `row` and its key, both in PEM; neither is ever written.
+
+        Raises:
+            CertsError: as `ensure`; also when the authority's key needs a passphrase.
+        """
+        key = new_key()
+        authority = self._rehearse(rows, now, passphrase, renew=()).authorities[row.issuer]
+        return certificate_pem(authority.issue(row, key.public_key(), now=now)), key_pem(key)
 
     def _rehearse(
         self, rows: Sequence[Wanted], now: datetime, passphrase: Secret | None, *, renew: Collection[str]

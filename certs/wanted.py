@@ -22,6 +22,10 @@ BACKDATE = timedelta(hours=1)
 # A bare machine's clock may be off by a time zone, or by a day when its battery is weak, before it meets NTP.
 PROVISIONING_BACKDATE = timedelta(hours=48)
 
+# Long enough for a new API server to come up, and for the clocks of two servers to differ.
+BRIEF_LIFE = timedelta(minutes=20)
+BRIEF_BACKDATE = timedelta(minutes=5)
+
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -124,6 +128,22 @@ def break_glass() -> WantedLeaf:
     `system:masters` is wired into the API server: whoever holds this certificate is root until it expires.
     """
     return _client("super-admin", "ca", "kubernetes-super-admin", organization="system:masters")
+
+
+def first_binder() -> WantedLeaf:
+    """Return the row of who makes the first binding in a new cluster, when nobody may do anything yet.
+
+    It is in `system:masters`, so it lives for minutes, and only in memory (`Keystore.brief`).
+    """
+    return WantedLeaf(
+        name="first-binder",
+        issuer="ca",
+        common_name="firstlight:first-binder",
+        organization="system:masters",
+        uses=frozenset({Use.CLIENT}),
+        life=BRIEF_LIFE,
+        backdate=BRIEF_BACKDATE,
+    )
 
 
 def sans_in_order(names: Iterable[str], addresses: Iterable[Address] = ()) -> tuple[str, ...]:

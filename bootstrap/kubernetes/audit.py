@@ -3,8 +3,8 @@
 from bootstrap.kubernetes.documents import json_text
 from bootstrap.kubernetes.releases import Release
 
-BREAK_GLASS = "kubernetes-super-admin"
-"""The user of the one certificate that RBAC cannot stop; whatever it does is written down whole."""
+UNSTOPPABLE = ("kubernetes-super-admin", "firstlight:first-binder")
+"""The users whom RBAC cannot stop (system:masters); whatever they do is written down whole."""
 _SYSTEM_USERS = (
     "system:apiserver",
     "system:kube-controller-manager",
@@ -61,6 +61,6 @@ def _whole() -> list[dict[str, object]]:
     ]
     changes = ["create", "update", "patch", "delete", "deletecollection"]
     return [
-        {"level": "RequestResponse", "users": [BREAK_GLASS]},
+        {"level": "RequestResponse", "users": list(UNSTOPPABLE)},
         {"level": "RequestResponse", "verbs": changes, "resources": power},
     ]

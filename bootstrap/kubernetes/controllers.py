@@ -45,8 +45,12 @@ def controllers(cluster: Cluster) -> Service:
 
 def scheduler(cluster: Cluster) -> Service:
     """Return the service of kube-scheduler."""
-    values = {**_authenticated(_SCHEDULER_CONF), "config": _SCHEDULER_YAML}
     release = release_of(cluster.kubernetes.version)
+    ruled = {"kubeconfig": _SCHEDULER_CONF, "leader-elect": True, "profiling": False}
+    values = {
+        **_authenticated(_SCHEDULER_CONF),
+        **({"config": _SCHEDULER_YAML} if release.scheduler else ruled),
+    }
     return Service(SCHEDULER, (*flags(values), *release.scheduler_flags))
 
 
@@ -62,7 +66,9 @@ def files(cluster: Cluster, keyring: Keyring) -> Iterator[tuple[str, HostFile]]:
         )
         yield path, HostFile(content, 0o640, group=f"kube-{row}")
     yield f"{PKI}/kubelet-ca.key", HostFile(keyring.keys["kubelet-ca"], 0o640, group=CONTROLLERS)
-    yield _SCHEDULER_YAML, HostFile(_scheduler_configuration(cluster))
+    release = release_of(cluster.kubernetes.version)
+    if release.scheduler:
+        yield _SCHEDULER_YAML, HostFile(_scheduler_configuration(release.scheduler))
 
 
 def _authenticated(conf: str) -> dict[str, object]:
@@ -97,15 +103,13 @@ def _pod_networks(cluster: Cluster) -> dict[str, object]:
     }
 
 
-def _scheduler_configuration(cluster: Cluster) -> bytes:
-    release = release_of(cluster.kubernetes.version)
+def _scheduler_configuration(api_version: str) -> bytes:
     return json_text(
         {
-            "apiVersion": release.scheduler,
+            "apiVersion": api_version,
             "kind": "KubeSchedulerConfiguration",
             "clientConnection": {"kubeconfig": _SCHEDULER_CONF},
             "leaderElection": {"leaderElect": True},
             "enableProfiling": False,
-            **release.scheduler_fields,
         }
     )

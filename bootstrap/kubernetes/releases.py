@@ -23,15 +23,16 @@ class Release:
 
     `etcd` is the minor of etcd that it is made for, and `etcd_flags` what that etcd wants besides.
     `authentication` is the API version of AuthenticationConfiguration; without one the API server refuses every
-    anonymous request, those for its health too. `scheduler_fields` and `kubelet_fields` go into the files of
-    those; `taints_field` says that taints do too, and are no flag. `csr_approver` is what kube-controller-manager
+    anonymous request, those for its health too. `scheduler` is that of KubeSchedulerConfiguration; without one
+    its flags say the same. `kubelet_fields` go into KubeletConfiguration; `taints_field` says that taints do too,
+    and are no flag. `csr_approver` is what kube-controller-manager
     calls the controller that would approve nodes by itself. `csr_usages` are what a request for a kubelet's
     client certificate must name. `has_expiration` says that such a request may ask for its own life.
     """
 
     minor: int
     etcd: str
-    scheduler: str
+    scheduler: str | None
     authentication: str | None
     csr_approver: str
     has_expiration: bool
@@ -40,7 +41,6 @@ class Release:
     api_server_flags: tuple[str, ...] = ()
     controller_flags: tuple[str, ...] = ()
     scheduler_flags: tuple[str, ...] = ()
-    scheduler_fields: Mapping[str, object] = field(default_factory=dict)
     kubelet_flags: tuple[str, ...] = ()
     kubelet_fields: Mapping[str, object] = field(default_factory=dict)
     taints_field: bool = True
@@ -63,7 +63,8 @@ _GRACE = {"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s"
 _V1_20 = Release(
     minor=20,
     etcd="3.4",
-    scheduler="kubescheduler.config.k8s.io/v1beta1",
+    # Given a file (v1beta1), this scheduler serves its health without TLS on every address, whatever the flags say.
+    scheduler=None,
     authentication=None,
     csr_approver="csrapproving",
     has_expiration=False,
@@ -72,7 +73,6 @@ _V1_20 = Release(
     api_server_flags=("--insecure-port=0",),
     controller_flags=("--port=0",),
     scheduler_flags=("--port=0",),
-    scheduler_fields={"healthzBindAddress": "127.0.0.1:0", "metricsBindAddress": "127.0.0.1:0"},
     kubelet_flags=("--container-runtime=remote", f"--container-runtime-endpoint={SOCKET}"),
     taints_field=False,
 )
