@@ -21,6 +21,7 @@ MACHINES = frozenset(
         "test_image_boot",
         "test_image_build",
         "test_interrupt",
+        "test_lab_hosts",
         "test_lab_real",
         "test_spine",
         "test_waiting",

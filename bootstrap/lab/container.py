@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 from bootstrap.errors import LabError
 from bootstrap.lab.host import container_name
 from bootstrap.lab.power import PowerState
-from bootstrap.processes import is_gone, start_detached
 
 CGROUPS = Path("/sys/fs/cgroup")
 NSPAWN_STATE = Path("/run/systemd/nspawn")
@@ -50,7 +50,7 @@ class Container:
         """Boot the host with `argv`, in the background; one that runs stays as it is.
 
         Raises:
-            LabError: this computer has no control groups.
+            LabError: this computer has no control groups, or none for us.
         """
         if self.pids():
             return
@@ -61,7 +61,11 @@ class Container:
         for group in groups:
             group.mkdir()
         enter = "".join(f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))} && " for group in groups)
-        start_detached(("sh", "-c", f'{enter} exec "$@"', "sh", *argv), self.console_log)
+        command = ("sh", "-c", f'{enter} exec setsid --fork "$@"', "sh", *argv)
+        with self.console_log.open("ab") as log:
+            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if done.returncode != 0:
+            raise LabError(f"host {self.folder.name} could not be switched on; {self.console_log} says why")
 
     def state(self) -> PowerState:
         """Return whether the host is on; a frozen one is unknown."""
@@ -72,7 +76,7 @@ class Container:
 
     def pids(self) -> tuple[int, ...]:
         """Return every process of the host, its systemd-nspawn too; none if it is off."""
-        return tuple(sorted(pid for group in self._groups() for pid in _pids_below(group)))
+        return tuple(sorted({pid for group in self._groups() for pid in _pids_below(group)}))
 
     def switch_off(self) -> None:
         """Cut the power: nothing in the host is told. One that is off stays off.
@@ -100,7 +104,6 @@ class Container:
             for pid in self.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
-                is_gone(pid)  # a child of ours would stay a zombie
             if done():
                 return
             time.sleep(PAUSE_SECONDS)
@@ -132,9 +135,9 @@ def hierarchies(root: Path = CGROUPS) -> tuple[Path, ...]:
 
 
 def _pids_below(group: Path) -> Iterator[int]:
-    for file in (group / "cgroup.procs", *group.rglob("cgroup.procs")):
-        with contextlib.suppress(OSError):  # the group went while we looked
-            yield from map(int, file.read_text().split())
+    for folder, _, _ in os.walk(group):  # groups come and go meanwhile
+        with contextlib.suppress(OSError):
+            yield from map(int, Path(folder, "cgroup.procs").read_text().split())
 
 
 def _status(pid: int) -> str:
@@ -147,8 +150,7 @@ def _status(pid: int) -> str:
 
 def _remove_group(group: Path) -> bool:
     """Remove a control group and those below it, and return whether it is still there."""
-    below = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
-    for path in (*below, group):
+    for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
-            path.rmdir()
+            Path(folder).rmdir()
     return group.exists()
