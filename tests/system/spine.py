@@ -159,7 +159,7 @@ def mounts_of(site: Site) -> Iterator[str]:
     """Yield the mounts below the site's folder, the cache, and those of namespaces."""
     for line in Path("/proc/mounts").read_text().splitlines():
         target = line.split()[1]
-        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{site.namespace}")):
+        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{site.namespace} ")):
             yield f"mount {line}"
 
 
