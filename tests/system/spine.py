@@ -1,6 +1,7 @@
 """Runs deploy.py as a person does, in a folder of the test's own, and looks at what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def leftovers(site: Site) -> list[str]:
 
 def processes_of(site: Site) -> Iterator[str]:
     """Yield the processes whose command line or folder lies in the site's folder or in its namespace."""
-    mark = str(site.deploy)
+    mark, namespace = str(site.deploy), _named(site)
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -151,7 +152,7 @@ def processes_of(site: Site) -> Iterator[str]:
         except OSError:
             continue
         own = int(folder.name) == os.getpid() or "pytest" in command
-        if not own and (mark in command or where.startswith(mark) or site.namespace in command):
+        if not own and (mark in command or where.startswith(mark) or namespace.search(command)):
             yield f"process {folder.name}: {command}"
 
 
@@ -159,8 +160,15 @@ def mounts_of(site: Site) -> Iterator[str]:
     """Yield the mounts below the site's folder, the cache, and those of namespaces."""
     for line in Path("/proc/mounts").read_text().splitlines():
         target = line.split()[1]
-        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/", f"/netns/{site.namespace} ")):
+        if any(mark in target for mark in (str(site.deploy), f"{site.cache}/")) or _named(site).search(
+            target
+        ):
             yield f"mount {line}"
+
+
+def _named(site: Site) -> re.Pattern[str]:
+    """Return what finds the site's namespace, and no other whose name goes on."""
+    return re.compile(rf"{re.escape(site.namespace)}(?![\w-])")
 
 
 def files_of(site: Site) -> Iterator[str]:
