@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +19,13 @@ from typing import IO, Any, TypeVar
 # etcd3's stubs are of 2020: only the pure-Python protobuf takes them, and it is chosen at the first import.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 
-import etcd3
-from etcd3.exceptions import Etcd3Exception
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # theirs, about each other
+    import etcd3
+    from etcd3.exceptions import Etcd3Exception
 
 from bootstrap.errors import EtcdError
+from bootstrap.memory import in_memory
 from certs.secret import Secret
 
 PORT = 2379
@@ -168,9 +172,9 @@ class Etcd:
     ) -> Iterator[Any]:
         """Yield a client of etcd3; the key passes through memory, never through a disk."""
         with (
-            _in_memory(self._credentials.authority) as authority,
-            _in_memory(self._credentials.certificate) as certificate,
-            _in_memory(self._credentials.key.reveal()) as key,
+            in_memory(self._credentials.authority) as authority,
+            in_memory(self._credentials.certificate) as certificate,
+            in_memory(self._credentials.key.reveal()) as key,
         ):
             client = etcd3.client(
                 host=host,
@@ -185,17 +189,6 @@ class Etcd:
             yield client
         finally:
             client.close()
-
-
-@contextlib.contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
-    """Yield the path of a file that has no place on any disk: etcd3 takes paths alone."""
-    descriptor = os.memfd_create("firstlight", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, content)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
 
 
 def _told(what: str, act: Callable[[], T]) -> T:

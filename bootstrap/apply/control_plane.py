@@ -18,7 +18,7 @@ from bootstrap.apply.facts import Facts
 from bootstrap.apply.fitness import no_room, unfit
 from bootstrap.apply.host import Deadlines, RemoteHost
 from bootstrap.apply.plan import Plan, Put, plan
-from bootstrap.apply.probe import ClusterProber
+from bootstrap.apply.probe import Binder, ClusterProber
 from bootstrap.apply.run import Outcome, Runner, side_by_side
 from bootstrap.apply.tar import size_of
 from bootstrap.disk import write_file
@@ -45,7 +45,8 @@ class Site:
 
     `trees` are those of all control-plane hosts of `cluster`; `work` is deploy/<cluster>, which the caller has locked
     for a run that changes something. `etcd_client` and `access` are how etcd and the API servers are asked; without
-    them there are none yet. `objects` are brought to the cluster at the end. `ask` puts a question to a person.
+    them there are none yet. `objects` are brought to the cluster at the end, in a new cluster with what `binder` makes.
+    `ask` puts a question to a person.
     """
 
     cluster: Cluster
@@ -55,6 +56,7 @@ class Site:
     etcd_client: Credentials | None = None
     access: Access | None = None
     objects: Sequence[Mapping[str, Any]] = ()
+    binder: Binder | None = None
     ask: Callable[[str], bool] | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
     probe_seconds: float = 120.0
@@ -84,11 +86,11 @@ def plan_cluster(site: Site, now: datetime, progress: Progress, *, limit: Collec
 
     Raises:
         UsageError: `limit` names no host of the cluster.
-        HostError: a host's key changed, or is not known.
+        HostError: a host's key changed.
     """
     names = _limited(site, limit)
     with Connections(site.way) as connections:
-        failed = _known(site, connections, names)
+        failed = _known(site, connections, names, stopping=())
         remotes = _remotes(site, connections, [name for name in names if name not in failed], "")
         progress(f"apply: looking at {', '.join(names)}")
         return _look(site, remotes, failed, now)
@@ -137,15 +139,20 @@ def _limited(site: Site, limit: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in site.hosts if not limit or name in limit)
 
 
-def _known(site: Site, connections: Connections, names: Sequence[str]) -> dict[str, str]:
+def _known(
+    site: Site,
+    connections: Connections,
+    names: Sequence[str],
+    stopping: tuple[type[HostError], ...] = STOPPING,
+) -> dict[str, str]:
     """Have every host's key known, one after the other: a person may be asked. Return the hosts without an answer."""
     failed = {}
     for name in names:
         try:
             connections.first_use(site.hosts[name], site.ask)
-        except STOPPING:
-            raise
         except HostError as error:
+            if isinstance(error, stopping):
+                raise
             failed[name] = str(error)
     return failed
 
@@ -255,7 +262,7 @@ def _prove(site: Site, prober: ClusterProber, outcome: Outcome) -> None:
             prober.healthy(tree.host, unit.name)
         proven.append(f"{tree.host}: {', '.join(unit.name for unit in tree.units) or 'no unit'} healthy")
     if site.access is not None:
-        outcome.objects = tuple(prober.api_writes(site.objects))
+        outcome.objects = tuple(prober.api_writes(site.objects, site.binder))
         proven.append(f"API: an object written and read through {', '.join(site.access.servers)}")
     outcome.proven = tuple(proven)  # fmt: skip
 

@@ -1,39 +1,49 @@
 """`python -m bootstrap.apply.endpoint`: objects and a write through the API servers, for a question in JSON on stdin.
 
 A process of its own, so that it can be run on the hosts' network when that is the lab's namespace.
+In a new cluster administrators have no power yet: their binding is then made with a certificate for that alone.
 """
 
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bootstrap.errors import ApiDown, ApiError, ApiRefused
 from bootstrap.kubernetes.api import NOT_FOUND, Access, Api
+from bootstrap.memory import in_memory
+from certs.secret import Secret
 
 POLL_SECONDS = 0.5
+FORBIDDEN = 403
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Question:
-    """Apply `objects`, then write and read `probe` through each of the servers; all within `seconds`."""
+    """Apply `objects`, then write and read `probe` through each of the servers; all within `seconds`.
+
+    `binder`, a certificate and its key in PEM, takes the place of the identity of `access` for the objects.
+    """
 
     access: Access
     objects: Sequence[Mapping[str, Any]]
     probe: str
     seconds: float
+    binder: tuple[bytes, Secret] | None = None
 
     def to_json(self) -> bytes:
-        """Return the question as it goes to stdin: paths of keys, no keys."""
+        """Return the question as it goes to stdin, and never to a file: the binder's key is in it."""
         names = ("authority", "certificate", "key")
         files = {name: str(getattr(self.access, name)) for name in names}
         rest = {"objects": list(self.objects), "probe": self.probe, "seconds": self.seconds}
-        return json.dumps({"servers": self.access.servers, **files, **rest}).encode()
+        binder = [self.binder[0].decode(), self.binder[1].reveal().decode()] if self.binder else None
+        return json.dumps({"servers": self.access.servers, **files, **rest, "binder": binder}).encode()
 
 
 def argv() -> tuple[str, ...]:
@@ -42,35 +52,47 @@ def argv() -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Answer one question in JSON: `{"answer": [changed objects]}` or `{"error": "..."}`."""
+    """Answer one question in JSON: `{"answer": [changed objects]}`, or `{"error": "...", "status": 403}`."""
     asked = json.load(sys.stdin)
     try:
         answer: dict[str, object] = {"answer": _answer(asked, time.monotonic() + asked["seconds"])}
     except ApiError as error:
-        answer = {"error": str(error)}
+        answer = {"error": str(error), "status": getattr(error, "status", 0)}
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
 def _answer(asked: Mapping[str, Any], deadline: float) -> list[str]:
-    files = [Path(asked[name]) for name in ("authority", "certificate", "key")]
     servers = tuple(asked["servers"])
-    changed = _with(servers, files, lambda api: _insist(lambda: api.apply(asked["objects"]), deadline))
+    authority, certificate, key = (Path(asked[name]) for name in ("authority", "certificate", "key"))
+    admin = Access(servers=servers, authority=authority, certificate=certificate, key=key)
+    with ExitStack() as stack:
+        who = _binder(admin, asked["binder"], stack) if asked["binder"] else admin
+        # Refused (403) is final where administrators are asked: the answer is to ask again with a binder.
+        changed = _with(who, lambda api: _insist(lambda: api.apply(asked["objects"]), deadline, {NOT_FOUND}))
     for server in servers:
-        _with((server,), files, lambda api: _insist(lambda: api.probe(asked["probe"]), deadline))
+        one = replace(admin, servers=(server,))
+        _with(one, lambda api: _insist(lambda: api.probe(asked["probe"]), deadline, {NOT_FOUND, FORBIDDEN}))
     return changed
 
 
-def _with(servers: tuple[str, ...], files: Sequence[Path], act: Callable[[Api], T]) -> T:
-    authority, certificate, key = files
-    api = Api(Access(servers=servers, authority=authority, certificate=certificate, key=key))
+def _binder(admin: Access, pem: Sequence[str], stack: ExitStack) -> Access:
+    certificate, key = (Path(stack.enter_context(in_memory(text.encode()))) for text in pem)
+    return replace(admin, certificate=certificate, key=key)
+
+
+def _with(access: Access, act: Callable[[Api], T]) -> T:
+    api = Api(access)
     try:
         return act(api)
     finally:
         api.close()
 
 
-def _insist(act: Callable[[], T], deadline: float) -> T:
-    """Do `act` until it works: a fresh API server makes its first namespaces and roles while it answers already."""
+def _insist(act: Callable[[], T], deadline: float, passing: Collection[int]) -> T:
+    """Do `act` until it works: a fresh API server answers before its first namespaces and roles are there.
+
+    `passing` are the refusals that end by themselves then.
+    """
     while True:
         try:
             return act()
@@ -78,7 +100,7 @@ def _insist(act: Callable[[], T], deadline: float) -> T:
             if time.monotonic() > deadline:
                 raise
         except ApiRefused as error:
-            if error.status not in {NOT_FOUND, 403} or time.monotonic() > deadline:
+            if error.status not in passing or time.monotonic() > deadline:
                 raise
         time.sleep(POLL_SECONDS)
 

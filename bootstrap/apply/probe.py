@@ -5,8 +5,8 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from bootstrap import etcd
 from bootstrap.apply import endpoint
@@ -16,6 +16,7 @@ from bootstrap.errors import ApplyError
 from bootstrap.kubernetes.api import Access
 from bootstrap.model.kubernetes import Host
 from bootstrap.ssh import Connections
+from certs.secret import Secret
 
 POLL_SECONDS = 0.5
 SLACK_SECONDS = 30.0  # for a process to start and to end, beyond what it may take itself
@@ -23,6 +24,14 @@ ACTIVE_SECONDS = 1.0  # a unit that dies at once is still "active" at the moment
 
 CONTROLLER_MANAGER_PORT = 10257
 SCHEDULER_PORT = 10259
+
+
+Binder: TypeAlias = Callable[[], tuple[bytes, Secret]]
+"""Makes a certificate and its key, in PEM, that may do anything for some minutes."""
+
+
+class _Forbidden(ApplyError):  # noqa: N818  # the binder's turn, if there is one
+    """The API server knows us and does not let us."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +83,27 @@ class ClusterProber:
             raise ApplyError(f"etcd member {name} is not healthy: {why}; run `apply` again when it is")
         self._ask_etcd("probe", (), etcd.ANSWER_SECONDS)
 
-    def api_writes(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:
+    def api_writes(self, objects: Sequence[Mapping[str, Any]], binder: Binder | None) -> list[str]:
         """Bring `objects` to the cluster, write and read through each API server; return what changed.
+
+        `binder` is asked for a certificate when administrators have no power yet.
 
         Raises:
             ApplyError: it did not work in time.
         """
         assert self.access is not None  # noqa: S101  # asked only where there is one
         question = endpoint.Question(self.access, objects, secrets.token_hex(8), self.seconds)
-        answer = self._child(
-            endpoint.argv(), question.to_json(), "the API servers", self.seconds + SLACK_SECONDS
-        )
+        try:
+            answer = self._ask_api(question)
+        except _Forbidden:
+            if binder is None:
+                raise
+            answer = self._ask_api(replace(question, binder=binder()))
         return [str(name) for name in answer]
+
+    def _ask_api(self, question: endpoint.Question) -> Any:
+        seconds = self.seconds + SLACK_SECONDS
+        return self._child(endpoint.argv(), question.to_json(), "the API servers", seconds)
 
     def _etcd(self, host: str) -> str:
         unwell: dict[str, str] = self._ask_etcd("healthy", (host,), etcd.ANSWER_SECONDS)
@@ -110,7 +128,8 @@ class ClusterProber:
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise ApplyError(f"{what}: the probe did not run: {''.join(last)}") from error
         if "error" in answer:
-            raise ApplyError(f"{answer['error']}; look at the units on the hosts, then run this again")
+            kind = _Forbidden if answer.get("status") == endpoint.FORBIDDEN else ApplyError
+            raise kind(f"{answer['error']}; look at the units on the hosts, then run this again")
         return answer["answer"]
 
     def _api_server(self, host: str) -> str:

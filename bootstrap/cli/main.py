@@ -45,6 +45,11 @@ VERBS = {
     ),
     "render": ("documents", "render", "Write every document into a folder; makes the keys that are missing."),
     "plan": ("documents", "plan", "Show what `up` would change, with a diff. Changes nothing."),
+    "apply": (
+        "apply",
+        "apply",
+        "Bring the control-plane hosts to the configuration over SSH; restarts only what changed.",
+    ),
     "certs": ("certificates", "certs", "Show certificates, or issue them again (`renew`)."),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
