@@ -17,7 +17,7 @@ from bootstrap.render.bundle import Bundle, File, Rendered, paths_of
 
 _OWN = frozenset({sums.NAME, index.NAME})
 """What stands beside the documents of a bundle."""
-_TOP = frozenset({"appliance", "machines", "pxe", "web"}) | _OWN
+_TOP = frozenset({"appliance", "hosts", "machines", "pxe", "web"}) | _OWN
 """What a bundle has at its top."""
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: make room there and run this again",

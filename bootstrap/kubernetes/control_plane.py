@@ -76,7 +76,7 @@ def _more_units(cluster: Cluster, host: Host, files: Mapping[str, HostFile]) -> 
         timer = etcd_unit.SNAPSHOT_TIMER
         yield Unit(timer, (f"{UNITS}/{timer}",), etcd_unit.USER)
     if host.node:
-        yield from host_node.units(cluster, files)
+        yield from host_node.units(files)
 
 
 def _files(

@@ -8,7 +8,6 @@ from bootstrap.kubernetes.kubeconfig import PemFiles, referring_kubeconfig
 from bootstrap.kubernetes.labels import CONTROL_PLANE
 from bootstrap.kubernetes.places import (
     CA,
-    CNI,
     CONTAINERD,
     KUBELET_CONFIG,
     KUBELET_ENVIRONMENT,
@@ -17,7 +16,7 @@ from bootstrap.kubernetes.places import (
     PROXY_CONFIG,
     UNITS,
 )
-from bootstrap.kubernetes.subnets import Allotment, subnet_of
+from bootstrap.kubernetes.subnets import Allotment
 from bootstrap.kubernetes.tree import ROOT, HostFile, Unit
 from bootstrap.kubernetes.units import reads_of
 from bootstrap.model import Cluster, Host, Taint
@@ -45,28 +44,17 @@ def files(
     yield CONTAINERD, HostFile(nodes.containerd_text(cluster, _CNI_PLUGINS))
     yield nodes.SYSCTL, HostFile(read("kubernetes/sysctl.conf").encode())
     yield nodes.MODULES, HostFile(read("kubernetes/modules.conf").encode())
-    yield from _network(cluster, host, subnets)
+    yield from pod_network.files(cluster, host.name, pod_network.laid_out(cluster, subnets))
     for name in _SERVICES:
         yield f"{UNITS}/{name}", HostFile(read(f"systemd/{name}").encode())
 
 
-def units(cluster: Cluster, files: Mapping[str, HostFile]) -> Iterator[Unit]:
+def units(files: Mapping[str, HostFile]) -> Iterator[Unit]:
     """Yield the units of a node, in start order; containerd is the host's own, and is restarted for its file."""
     yield Unit("containerd.service", (CONTAINERD,), ROOT)
-    for name in pod_network.units(cluster):
-        yield Unit(name, reads_of(f"{UNITS}/{name}", files), ROOT)
-    for name in _SERVICES:
-        yield Unit(name, reads_of(f"{UNITS}/{name}", files), ROOT)
-
-
-def _network(cluster: Cluster, host: Host, subnets: Allotment) -> Iterator[tuple[str, HostFile]]:
-    yield from nodes.shared_documents(cluster, subnets).items()
-    for path, content in pod_network.programs(cluster).items():
-        yield path, HostFile(content, 0o755)
-    for name, text in pod_network.units(cluster).items():
-        yield f"{UNITS}/{name}", HostFile(text.encode())
-    if cluster.kubernetes.cni.plugin == "bridge":
-        yield CNI, HostFile(pod_network.conflist(subnet_of(cluster, subnets[host.name])))
+    for name in (pod_network.SERVICE, pod_network.TIMER, *_SERVICES):
+        if f"{UNITS}/{name}" in files:
+            yield Unit(name, reads_of(f"{UNITS}/{name}", files), ROOT)
 
 
 def _plan(host: Host) -> kubelet.Kubelet:

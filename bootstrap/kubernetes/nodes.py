@@ -1,28 +1,23 @@
 """The documents of a node that the appliance serves to it: kubelet, container runtime, pod network; all public."""
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address
 
 from bootstrap import families, rooms
-from bootstrap.errors import RenderError
 from bootstrap.families import OSFamily
 from bootstrap.kubernetes import kubelet, pod_network
-from bootstrap.kubernetes.documents import json_text
 from bootstrap.kubernetes.kubeconfig import PemFiles, referring_kubeconfig
 from bootstrap.kubernetes.places import (
     CA,
-    CNI,
     CONTAINERD,
     KUBELET_CONFIG,
     KUBELET_ENVIRONMENT,
     KUBELET_KUBECONFIG,
     KUBELET_PEM,
     PROXY_CONFIG,
-    ROUTES,
 )
-from bootstrap.kubernetes.subnets import Allotment, subnet_of
+from bootstrap.kubernetes.pod_network import PodNetwork
 from bootstrap.kubernetes.tree import HostFile
 from bootstrap.model import Cluster, Machine
 from bootstrap.templates import read, render
@@ -33,15 +28,15 @@ MODULES = "/etc/modules-load.d/firstlight.conf"
 _KUBELET, _PROXY, _CONTAINERD = "kubelet.service", "kube-proxy.service", "containerd.service"
 
 RESTARTS: Mapping[str, tuple[str, ...]] = {
-    CA: (_KUBELET, _PROXY),
-    KUBELET_KUBECONFIG: (_KUBELET, _PROXY),
-    KUBELET_CONFIG: (_KUBELET,),
-    KUBELET_ENVIRONMENT: (_KUBELET,),
-    PROXY_CONFIG: (_PROXY,),
-    CONTAINERD: (_CONTAINERD, _KUBELET),
-    ROUTES: (pod_network.SERVICE,),
     MODULES: ("systemd-modules-load.service",),
     SYSCTL: ("systemd-sysctl.service",),
+    **pod_network.RESTARTS,
+    CONTAINERD: (_CONTAINERD, _KUBELET),
+    KUBELET_CONFIG: (_KUBELET,),
+    KUBELET_ENVIRONMENT: (_KUBELET,),
+    CA: (_KUBELET, _PROXY),
+    KUBELET_KUBECONFIG: (_KUBELET, _PROXY),
+    PROXY_CONFIG: (_PROXY,),
 }
 """Which units to restart, in order, when a document changed; one that is not here is read by itself."""
 
@@ -56,26 +51,25 @@ def family_of(cluster: Cluster, machine: Machine) -> OSFamily:
     return rooms.load(families, name, OSFamily, where=f"pools.{machine.pool}.os.family")
 
 
-def node_documents(cluster: Cluster, machine: Machine, ca: bytes, subnets: Allotment) -> dict[str, HostFile]:
-    """Return the documents that are `machine`'s own, by absolute path, sorted.
+def node_documents(cluster: Cluster, machine: Machine, ca: bytes, network: PodNetwork) -> dict[str, HostFile]:
+    """Return the documents of `machine` by absolute path, sorted; their content is bytes, never a Secret.
 
-    `ca` is the kubernetes authority's certificate in PEM, `subnets` the numbers of all pod subnets.
+    `ca` is the kubernetes authority's certificate in PEM, `network` where the pods of all nodes are.
 
     Raises:
         RenderError: pods are routed by us and the machine has no subnet.
     """
-    return dict(sorted(_documents(cluster, machine, ca, subnets)))
+    return dict(sorted(_documents(cluster, machine, ca, network)))
 
 
-def shared_documents(cluster: Cluster, subnets: Allotment) -> dict[str, HostFile]:
-    """Return the documents that are the same on every node: where each node's pods are."""
-    if cluster.kubernetes.cni.plugin != "bridge":
-        return {}
-    return {ROUTES: HostFile(pod_network.routes(cluster, subnets))}
+def restarts(files: Mapping[str, HostFile], family: OSFamily) -> dict[str, tuple[str, ...]]:
+    """Return the units that read each of `files`, those to be restarted first first."""
+    own = dict.fromkeys(family.container_files, (_CONTAINERD, _KUBELET))
+    return {path: units for path, units in {**own, **RESTARTS}.items() if path in files}
 
 
 def _documents(
-    cluster: Cluster, machine: Machine, ca: bytes, subnets: Allotment
+    cluster: Cluster, machine: Machine, ca: bytes, network: PodNetwork
 ) -> Iterator[tuple[str, HostFile]]:
     family, plan = family_of(cluster, machine), _plan(cluster, machine)
     yield CA, HostFile(ca)
@@ -89,10 +83,7 @@ def _documents(
     yield MODULES, HostFile(read("kubernetes/modules.conf").encode())
     for path, text in family.container_files.items():
         yield path, HostFile(text.encode())
-    if cluster.kubernetes.cni.plugin == "bridge":
-        if machine.name not in subnets:
-            raise RenderError(f"machine {machine.name} has no pod subnet")
-        yield CNI, HostFile(pod_network.conflist(subnet_of(cluster, subnets[machine.name])))
+    yield from pod_network.files(cluster, machine.name, network)
 
 
 def _plan(cluster: Cluster, machine: Machine) -> kubelet.Kubelet:
@@ -141,36 +132,6 @@ def hosts_text(cluster: Cluster, name: str) -> bytes:
     if not _is_address(cluster.kubernetes.endpoint_host):
         lines += [f"{host.address} {cluster.kubernetes.endpoint_host}" for host in hosts]
     return ("\n".join(lines) + "\n").encode()
-
-
-def documents_to_json(files: Mapping[str, HostFile]) -> bytes:
-    """Return public documents as JSON, for the bundle; lines stand apart, so that a diff shows what changed.
-
-    Raises:
-        RenderError: one holds something else than text.
-    """
-    return json_text({path: _to_json(path, file) for path, file in files.items()})
-
-
-def documents_from_json(data: bytes) -> dict[str, HostFile]:
-    """Return the documents that `documents_to_json` wrote.
-
-    Raises:
-        ValueError: `data` is no such JSON.
-    """
-    try:
-        return {
-            path: HostFile("\n".join(found["lines"]).encode(), int(found["mode"], 8))
-            for path, found in json.loads(data).items()
-        }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"these are no documents of a node: {error}") from error
-
-
-def _to_json(path: str, file: HostFile) -> dict[str, object]:
-    if not isinstance(file.content, bytes):
-        raise RenderError(f"{path}: a {type(file.content).__name__} is no public document")
-    return {"mode": f"{file.mode:04o}", "lines": file.content.decode().split("\n")}
 
 
 def _is_address(text: str) -> bool:

@@ -1,20 +1,42 @@
 """Pods with `cni: bridge`: a bridge on each node, and a route on every node to the pods of each other."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from types import MappingProxyType
 
+from bootstrap.errors import RenderError
 from bootstrap.kubernetes.documents import json_text
-from bootstrap.kubernetes.places import POD_NETWORK
+from bootstrap.kubernetes.places import CNI, POD_NETWORK, ROUTES, UNITS
 from bootstrap.kubernetes.subnets import Allotment, subnet_of
+from bootstrap.kubernetes.tree import HostFile
 from bootstrap.model import Cluster
 from bootstrap.templates import read
 
 SERVICE = "firstlight-pod-network.service"
 TIMER = "firstlight-pod-network.timer"
 BRIDGE = "cni0"
+WANTED = f"{UNITS}/kubelet.service.d/10-firstlight-pod-network.conf"
+"""Has kubelet's unit start ours: what is synced to a running node cannot be enabled otherwise."""
+RESTARTS: Mapping[str, tuple[str, ...]] = {
+    ROUTES: (SERVICE,),
+    POD_NETWORK: (SERVICE,),
+    f"{UNITS}/{SERVICE}": (SERVICE,),
+    f"{UNITS}/{TIMER}": (TIMER,),
+}
+"""Which of its units to restart when a file changed."""
 PROTOCOL = 210
 """Marks our routes in the kernel's table (ip-route(8), `proto`); nobody in /etc/iproute2/rt_protos has it."""
+
+
+@dataclass(frozen=True)
+class PodNetwork:
+    """Where the pods of all nodes are: numbers of subnets by node, and the routes, the same text on every node.
+
+    Without `routes` pods are routed by somebody else. Each node leaves out the route to its own.
+    """
+
+    numbers: Allotment
+    routes: bytes
 
 
 def conflist(subnet: IPv4Network) -> bytes:
@@ -36,26 +58,32 @@ def conflist(subnet: IPv4Network) -> bytes:
     return json_text({"cniVersion": "0.4.0", "name": "firstlight", "plugins": [bridge, portmap]})
 
 
-def routes(cluster: Cluster, subnets: Allotment) -> bytes:
-    """Return where each node's pods are: the same text for every node, which leaves out what is its own."""
+def laid_out(cluster: Cluster, numbers: Allotment) -> PodNetwork:
+    """Return the pod network of `cluster` with these numbers of subnets."""
+    if cluster.kubernetes.cni.plugin != "bridge":
+        return PodNetwork(numbers, b"")
     lines = [f"pods {cluster.kubernetes.pod_subnet}"]
-    places = sorted((subnets[name], address) for name, address in _addresses(cluster) if name in subnets)
+    places = sorted((numbers[name], address) for name, address in _addresses(cluster) if name in numbers)
     lines += [f"route {subnet_of(cluster, number)} {address}" for number, address in places]
-    return ("\n".join(lines) + "\n").encode()
+    return PodNetwork(numbers, ("\n".join(lines) + "\n").encode())
 
 
-def units(cluster: Cluster) -> Mapping[str, str]:
-    """Return the units of the pod network, by name; none if the pods are somebody else's."""
-    if cluster.kubernetes.cni.plugin != "bridge":
-        return MappingProxyType({})
-    return {name: read(f"systemd/{name}") for name in (SERVICE, TIMER)}
+def files(cluster: Cluster, name: str, network: PodNetwork) -> Iterator[tuple[str, HostFile]]:
+    """Yield what the node called `name` has for its pods' network; nothing if that is somebody else's.
 
-
-def programs(cluster: Cluster) -> Mapping[str, bytes]:
-    """Return the programs that those units run, by path; each has mode 0755."""
-    if cluster.kubernetes.cni.plugin != "bridge":
-        return MappingProxyType({})
-    return {POD_NETWORK: read("kubernetes/pod-network").encode()}
+    Raises:
+        RenderError: the node has no subnet.
+    """
+    if not network.routes:
+        return
+    if name not in network.numbers:
+        raise RenderError(f"node {name} has no pod subnet")
+    yield CNI, HostFile(conflist(subnet_of(cluster, network.numbers[name])))
+    yield ROUTES, HostFile(network.routes)
+    yield POD_NETWORK, HostFile(read("kubernetes/pod-network").encode(), 0o755)
+    for unit in (SERVICE, TIMER):
+        yield f"{UNITS}/{unit}", HostFile(read(f"systemd/{unit}").encode())
+    yield WANTED, HostFile(f"[Unit]\nWants={SERVICE} {TIMER}\nAfter={SERVICE}\n".encode())
 
 
 def _addresses(cluster: Cluster) -> Iterator[tuple[str, IPv4Address]]:

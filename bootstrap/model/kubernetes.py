@@ -14,6 +14,7 @@ from bootstrap.model.types import (
     FilePath,
     ImageName,
     KubernetesVersion,
+    Mac,
     Name,
     Sha256,
     SshKey,
@@ -105,6 +106,8 @@ class Host(Model):
     """The port of its SSH server."""
     host_key: SshKey | None = None
     """Its public SSH host key; without it the first contact asks you."""
+    mac: Mac | None = None
+    """The MAC address of its network card; with it, what `render` writes for a bare host sets its address."""
     node: StrictBool = False
     """Whether it also runs a kubelet, and so pods that bear the taint of the control plane."""
 

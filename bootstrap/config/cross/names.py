@@ -22,8 +22,8 @@ def unique_names(view: View) -> Iterator[Problem]:
 
 def unique_macs(view: View) -> Iterator[Problem]:
     """A machine is recognised by its MAC address."""
-    for places in (("machines",), ("lab", "machines")):
-        paths = [(*item, "mac") for item in view.each(*places)]
+    for places in ((("machines",), HOSTS), (("lab", "machines"),)):
+        paths = [(*item, "mac") for place in places for item in view.each(*place)]
         yield from _twice(view, [(path, view.read(mac_from, *path)) for path in paths])
 
 
