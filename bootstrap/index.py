@@ -14,11 +14,14 @@ from functools import cache
 from pathlib import Path
 
 from bootstrap.environment import LOCK, ROOT
-from bootstrap.render.bundle import MACHINES, File, Rendered, paths_of
+from bootstrap.render.bundle import MACHINES, NODE, File, Rendered, paths_of
 
 NAME = "INPUTS.json"
 FEWEST_MACHINES = 50
 """A smaller tree has no index: all of it is compared and written faster than one can look."""
+
+ABSENT = (-1, 0, 0)
+"""How a document looks that a machine does not have."""
 
 Seen = tuple[int, ...]
 """The folder's time, then size and time of each document."""
@@ -38,11 +41,11 @@ class Index:
         """Return the index of a tree of `inputs` once the files in `put` are there, all with the time `stamp`."""
 
         def seen(name: str) -> Seen:
-            files = [put[path] for path in paths_of(name)]
-            return (
-                stamp,
-                *(n for file in files for n in (len(file.content), stamp, stat.S_IFREG | file.mode)),
+            files = (put.get(path) for path in paths_of(name))
+            parts = (
+                (len(file.content), stamp, stat.S_IFREG | file.mode) if file else ABSENT for file in files
             )
+            return (stamp, *(number for part in parts for number in part))
 
         fresh = {name for name in inputs if paths_of(name)[0] in put}
         old = {name: self.machines[name] for name in inputs if name not in fresh}
@@ -77,11 +80,21 @@ def look(folder: Path, name: str) -> Seen | None:
     try:
         seen = [os.stat(base).st_mtime_ns]  # noqa: PTH116  # thirty thousand Paths would take as long as all else
         for path in paths_of(name):
-            found = os.stat(f"{folder}/{path}")  # noqa: PTH116
-            seen += (found.st_size, found.st_mtime_ns, found.st_mode)
+            seen += _look(f"{folder}/{path}")
     except OSError:
         return None
     return tuple(seen)
+
+
+def _look(path: str) -> Seen:
+    """Return how a document looks; raises OSError if one that every machine has is missing."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        if path.endswith(f"/{NODE}"):
+            return ABSENT
+        raise
+    return (found.st_size, found.st_mtime_ns, found.st_mode)
 
 
 def stale(folder: Path, index: Index, inputs: Mapping[str, str]) -> list[str]:

@@ -90,7 +90,7 @@ class Approver:
             return False
         by_node = self._by_node()
         self._decide_all(connection, by_node)
-        self._follow(connection.api.nodes(), by_node)
+        self._follow(connection.watching.nodes(), by_node)
         return True
 
     def _run(self) -> None:

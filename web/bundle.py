@@ -6,6 +6,7 @@ from pathlib import Path
 from bootstrap.config import parse_dump
 from bootstrap.errors import ServeError
 from bootstrap.records.documents import FILES, NODE
+from bootstrap.render.bundle import NODES
 from bootstrap.sums import Sums
 from web.site import Rendered
 
@@ -24,9 +25,10 @@ def read_rendered(work: Path) -> Rendered:
             for machine in cluster.machines
             for kind, path in _paths(work / "bundle", machine.name)
         }
+        shared = bundle.read(NODES) if (work / "bundle" / NODES).exists() else b""
     except OSError as error:
         raise ServeError(f"{error.filename}: {error.strerror}; run deploy.py render first") from error
-    return Rendered(cluster, documents)
+    return Rendered(cluster, documents, shared)
 
 
 def _paths(bundle: Path, machine: str) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The way to the cluster's API: our client certificate in pki/, the CAs that count there, and whom to ask.
 
-The identity may file and decide kubelets' certificate requests and look at nodes, nothing else (DESIGN.md, D4). No
-CA's key is read here, or anywhere in this process.
+There are two identities: one may file and decide kubelets' certificate requests, the other look at nodes; neither may
+do anything else (DESIGN.md, D4). No CA's key is read here, or anywhere in this process.
 """
 
 import threading
@@ -37,6 +37,10 @@ class ClusterApi(Protocol):
     def decide(self, name: str, *, approve: bool, reason: str, message: str) -> None:
         """Approve or deny a request."""
 
+
+class NodesApi(Protocol):
+    """What we look at."""
+
     def nodes(self) -> list[NodeView]:
         """Return all nodes."""
 
@@ -49,6 +53,7 @@ class Connection:
     """
 
     api: ClusterApi
+    watching: NodesApi
     authority: bytes
     kubelet_authority: bytes
 
@@ -94,10 +99,14 @@ class Credentials:
             return self._connection
 
     def _open(self, servers: tuple[str, ...]) -> Connection:
-        certificate, key, authority, kubelet_authority = self._files
-        access = Access(servers=servers, authority=authority, certificate=certificate, key=key)
-        api = Api(access, connect_seconds=CONNECT_SECONDS, answer_seconds=ANSWER_SECONDS)
-        return Connection(api, authority.read_bytes(), kubelet_authority.read_bytes())
+        authority, kubelet_authority, *pairs = self._files
+        api, watching = (_api(servers, authority, pair) for pair in (pairs[:2], pairs[2:]))
+        return Connection(api, watching, authority.read_bytes(), kubelet_authority.read_bytes())
+
+
+def _api(servers: tuple[str, ...], authority: Path, pair: Sequence[Path]) -> Api:
+    access = Access(servers=servers, authority=authority, certificate=pair[0], key=pair[1])
+    return Api(access, connect_seconds=CONNECT_SECONDS, answer_seconds=ANSWER_SECONDS)
 
 
 def servers_of(cluster: Cluster) -> tuple[str, ...]:

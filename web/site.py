@@ -12,8 +12,8 @@ from bootstrap.records.documents import NODE, Documents
 from bootstrap.records.enrolment import enrol
 from bootstrap.records.ledger import Ledger
 from bootstrap.records.strangers import Strangers
+from bootstrap.render.node import revision_of
 from bootstrap.state import Store
-from bootstrap.sums import sum_of
 from web.answers import Refusal
 from web.credentials import Connect, nowhere
 from web.images import Images
@@ -26,17 +26,28 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Rendered:
-    """What deploy.py rendered: the cluster, and the documents by MAC and kind."""
+    """What deploy.py rendered: the cluster, the documents by MAC and kind, and the one that all nodes have alike."""
 
     cluster: Cluster
     documents: Mapping[tuple[str, str], bytes]
+    shared: bytes = b""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """What nodes are to run: the document that all have alike, and by MAC the revision of all of a node's documents.
+
+    Machines that do not become nodes have no revision.
+    """
+
+    shared: bytes
+    planned: Mapping[str, str]
 
 
 class Site:
     """The appliance as its handlers see it.
 
-    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `planned` is the revision of
-    the documents that each node is to run, by MAC; machines that do not become nodes are not in it.
+    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `nodes` too.
     """
 
     def __init__(
@@ -60,7 +71,7 @@ class Site:
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
-        self.planned: Mapping[str, str] = {}
+        self.nodes = Nodes(b"", {})
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
         self.cluster = self.load()
@@ -75,7 +86,10 @@ class Site:
         if self.documents.replace(rendered.documents):
             log.info("loaded %d documents", len(rendered.documents))
         enrol(rendered.cluster, self.ledger, self.new_id)
-        self.planned = {mac: sum_of(text) for (mac, kind), text in rendered.documents.items() if kind == NODE}
+        own = {mac: text for (mac, kind), text in rendered.documents.items() if kind == NODE}
+        self.nodes = Nodes(
+            rendered.shared, {mac: revision_of(text, rendered.shared) for mac, text in own.items()}
+        )
         self.cluster = rendered.cluster
         return rendered.cluster
 

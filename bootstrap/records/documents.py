@@ -8,8 +8,8 @@ from bootstrap.state import Delete, Put, Store, Write
 
 LIVE = "live"  # Ignition of stage A: holds no secret by type
 INSTALLED = "installed"  # Ignition of the installed system: over HTTPS, for the machine's own arm
-NODE = "node"  # what a running node runs with (bootstrap/render/node.py): a tar of public files, over HTTPS
-FILES = {LIVE: "live.ign", INSTALLED: "installed.ign", NODE: "node.tar"}
+NODE = "node"  # what a running node runs with (bootstrap/render/node.py): all of it public, over HTTPS
+FILES = {LIVE: "live.ign", INSTALLED: "installed.ign", NODE: "node.json"}
 """Where the documents of a machine stand in its folder of the bundle; machines that do not join have no NODE."""
 
 _DIGEST = "meta/documents"

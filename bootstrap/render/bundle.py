@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -15,9 +15,11 @@ from bootstrap.config import dump_values, plain_values
 from bootstrap.errors import RenderError
 from bootstrap.model import Cluster, Machine
 from bootstrap.render.dnsmasq import dnsmasq_conf
+from bootstrap.render.hosts import host_documents
 from bootstrap.render.ipxe import boot_ipxe
 from bootstrap.render.machines import installed_document, live_document
 from bootstrap.render.nginx import nginx_conf
+from bootstrap.render.node import Joining, own_document, shared_document
 from certs.keyring import PublicKeyring
 from certs.secret import Secret
 
@@ -39,12 +41,13 @@ Bundle: TypeAlias = Mapping[str, File]
 class Rendered(Mapping[str, File]):
     """The documents of a cluster; those of a machine are made when they are asked for, and not kept.
 
-    `shared` are the documents that belong to no machine.
+    `shared` are the documents that belong to no machine. With `joining` the machines become nodes.
     """
 
-    def __init__(self, cluster: Cluster, ca: bytes) -> None:
+    def __init__(self, cluster: Cluster, ca: bytes, joining: Joining | None = None) -> None:
         self._values = plain_values(cluster)
-        documents = _shared(cluster, self._values, ca)
+        self._joining = joining
+        documents = _shared(cluster, self._values, ca, joining)
         self.shared = MappingProxyType({path: File(content) for path, content in documents})
         self._cluster = cluster
         self._ca = ca
@@ -55,9 +58,9 @@ class Rendered(Mapping[str, File]):
             return self.shared[path]
         folder, _, rest = path.partition("/")
         name, _, document = rest.partition("/")
-        if folder != MACHINES or name not in self._machines or document not in _DOCUMENTS:
+        if folder != MACHINES or name not in self._machines or document not in _names(self._joining):
             raise KeyError(path)
-        return File(_DOCUMENTS[document](self._cluster, self._machines[name], self._ca))
+        return File(_document(document, self._cluster, self._machines[name], self._ca, self._joining))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -67,7 +70,7 @@ class Rendered(Mapping[str, File]):
 
     def of_machine(self, name: str) -> dict[str, File]:
         """Return the documents of one machine."""
-        return {path: self[path] for path in paths_of(name)}
+        return {path: self[path] for path in self._paths_of(name)}
 
     @cached_property
     def inputs(self) -> Mapping[str, str]:
@@ -77,22 +80,46 @@ class Rendered(Mapping[str, File]):
         """
         rest = {key: value for key, value in self._values.items() if key != "machines"}
         common = hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + self._ca)
-        return {machine["name"]: _digest(common.copy(), machine) for machine in self._values["machines"]}
+        joining = self._joining
+        subnets = joining.network.numbers if joining else {}
+        if joining:
+            common.update(joining.common)
+        return {
+            machine["name"]: _digest(common.copy(), [machine, subnets.get(machine["name"])])
+            for machine in self._values["machines"]
+        }
 
     @cached_property
     def _paths(self) -> list[str]:
-        return sorted([*self.shared, *(path for name in self._machines for path in paths_of(name))])
+        return sorted([*self.shared, *(path for name in self._machines for path in self._paths_of(name))])
+
+    def _paths_of(self, name: str) -> list[str]:
+        return [f"{MACHINES}/{name}/{document}" for document in _names(self._joining)]
 
 
 MACHINES = "machines"
-_DOCUMENTS: Mapping[str, Callable[[Cluster, Machine, bytes], bytes]] = MappingProxyType(
-    {"installed.ign": installed_document, "live.ign": live_document}
-)
+NODES = "web/nodes.json"
+"""What all nodes have alike; there only if machines join."""
+NODE = "node.json"
+"""What a machine runs with as a node; there only if it joins."""
+_OTHERS = ("installed.ign", "live.ign")
+
+
+def _names(joining: Joining | None) -> tuple[str, ...]:
+    return (*_OTHERS, NODE) if joining else _OTHERS
+
+
+def _document(name: str, cluster: Cluster, machine: Machine, ca: bytes, joining: Joining | None) -> bytes:
+    if name == "live.ign":
+        return live_document(cluster, machine, ca)
+    if name == NODE and joining:
+        return own_document(cluster, machine, joining)
+    return installed_document(cluster, machine, ca, joining)
 
 
 def paths_of(name: str) -> list[str]:
-    """Return where the documents of the machine called `name` stand."""
-    return [f"{MACHINES}/{name}/{document}" for document in _DOCUMENTS]
+    """Return where the documents of the machine called `name` may stand: node.json is there only if it joins."""
+    return [f"{MACHINES}/{name}/{document}" for document in (*_OTHERS, NODE)]
 
 
 def _digest(common: "hashlib._Hash", machine: object) -> str:
@@ -100,8 +127,10 @@ def _digest(common: "hashlib._Hash", machine: object) -> str:
     return common.hexdigest()[:32]
 
 
-def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Rendered:
+def render_bundle(cluster: Cluster, keyring: PublicKeyring, joining: Joining | None = None) -> Rendered:
     """Return every document of `cluster`, sorted by path; the same input gives the same bytes.
+
+    With `joining`, machines are told how to become nodes, and what they run then.
 
     Paths are relative to the bundle's folder. All of it may be seen by anyone (decision D4): there is nothing
     secret in it, and nothing secret may come in.
@@ -111,16 +140,21 @@ def render_bundle(cluster: Cluster, keyring: PublicKeyring) -> Rendered:
     """
     refuse_secrets(cluster)
     refuse_secrets(keyring)
-    return Rendered(cluster, _provisioning_ca(keyring))
+    return Rendered(cluster, _provisioning_ca(keyring), joining)
 
 
-def _shared(cluster: Cluster, values: Mapping[str, object], ca: bytes) -> Iterator[tuple[str, bytes]]:
+def _shared(
+    cluster: Cluster, values: Mapping[str, object], ca: bytes, joining: Joining | None
+) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each document that belongs to no machine."""
     yield "appliance/cluster.json", dump_values(values)
     yield "appliance/provisioning-ca.crt", ca
+    yield from host_documents(cluster)
     yield "pxe/dnsmasq.conf", dnsmasq_conf(cluster).encode()
     yield "web/boot.ipxe", boot_ipxe(cluster.base_url).encode()
     yield "web/nginx.conf", nginx_conf(cluster).encode()
+    if joining:
+        yield NODES, shared_document(joining)
 
 
 def _provisioning_ca(keyring: PublicKeyring) -> bytes:

@@ -57,6 +57,18 @@ def file(path: str, content: str | bytes, *, mode: int = 0o644) -> Node:
     return _remembered(path, content, mode)
 
 
+def fetched(path: str, url: str, sha256: str, *, mode: int = 0o644) -> Node:
+    """Return a file node that Ignition fetches from `url`; one with another sum than `sha256` (hex) is refused.
+
+    Raises:
+        RenderError: `mode` is not a usual octal mode.
+    """
+    if mode not in _MODES:
+        raise RenderError(f"{path}: mode {mode} is {mode:#o} in octal; write 0o644, 0o600 or 0o755")
+    contents = {"source": url, "verification": {"hash": f"sha256-{sha256}"}}
+    return Node(path=path, mode=mode, overwrite=True, contents=contents)
+
+
 def _file(path: str, content: str | bytes, mode: int) -> Node:
     source = data_url(content)
     node = Node(path=path, mode=mode, overwrite=True, contents={"source": source})

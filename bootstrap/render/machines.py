@@ -3,7 +3,8 @@
 from bootstrap import families, rooms
 from bootstrap.families import OSFamily
 from bootstrap.model import Cluster, Machine, Pool
-from bootstrap.render import ignition
+from bootstrap.render import ignition, node
+from bootstrap.render.node import Joining
 from bootstrap.templates import read
 
 _CA_PATH = "/etc/firstlight/provisioning-ca.crt"
@@ -36,8 +37,13 @@ def live_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
     )
 
 
-def installed_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
-    """Return what the installed system of `machine` reads, once, before its first start."""
+def installed_document(
+    cluster: Cluster, machine: Machine, ca: bytes, joining: Joining | None = None
+) -> bytes:
+    """Return what the installed system of `machine` reads, once, before its first start.
+
+    With `joining` it becomes a node of the cluster; without, it is installed and left at that.
+    """
     pool = cluster.pool(machine.pool)
     family = family_of(pool)
     keys = cluster.ssh.authorized_keys
@@ -51,10 +57,12 @@ def installed_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
             *family.time(_time_servers(cluster)),
             *family.files,
             *family.kernel_arguments(pool.kernel_args),
+            *(node.installed_files(cluster, machine, joining) if joining else ()),
         ),
         units=(
             *(ignition.masked(name) for name in (*_SLEEP_TARGETS, *family.masked)),
             _own_unit("firstlight-report.service"),
+            *(node.installed_units() if joining else ()),
         ),
         users=(
             ignition.user("core", keys, groups=family.core_groups),

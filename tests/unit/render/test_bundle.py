@@ -20,6 +20,9 @@ def test_the_bundle_of_the_lab_has_these_documents() -> None:
     assert list(samples.bundle("lab")) == [
         "appliance/cluster.json",
         "appliance/provisioning-ca.crt",
+        "hosts/m1/host.ign",
+        "hosts/m1/meta-data",
+        "hosts/m1/user-data",
         "machines/w1/installed.ign",
         "machines/w1/live.ign",
         "machines/w2/installed.ign",
@@ -133,4 +136,4 @@ def test_a_cluster_of_a_thousand_machines_renders_in_seconds() -> None:
 
     bundle = render_bundle(cluster.model_copy(update={"machines": machines}), samples.KEYRING)
 
-    assert len(bundle) == 2005
+    assert len(bundle) == 2008

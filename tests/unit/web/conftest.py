@@ -1,5 +1,6 @@
 """One site over a memory store: w1 arms itself, w2 waits for an operator."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,15 @@ IMAGE = Manifest(
     disk=Artifact("c" * 64, 3),
     raw_size=4,
 )
+
+
+SHARED = b'{"files": {"/etc/firstlight/routes": {"mode": "0644", "lines": ["route", ""]}}}'
+
+
+def node_json(name: str) -> bytes:
+    """Return a node's own documents as they are rendered."""
+    file = {"mode": "0644", "lines": [f"node {name}", ""]}
+    return json.dumps({"files": {"/etc/node": file}, "restarts": {"/etc/node": ["kubelet.service"]}}).encode()
 
 
 @dataclass
@@ -64,8 +74,8 @@ class Rack:
         kinds = (LIVE, INSTALLED)
         documents = {(m, kind): f"{kind} of {name}".encode() for m, name in names.items() for kind in kinds}
         if self.cluster.control_plane.hosts:
-            documents |= {(mac, NODE): f"node {name}".encode() for mac, name in names.items()}
-        return Rendered(self.cluster, documents)
+            documents |= {(mac, NODE): node_json(name) for mac, name in names.items()}
+        return Rendered(self.cluster, documents, SHARED)
 
     def ask(self, listener: str, method: str, path: str, **more: Any) -> TestResponse:
         headers = {"X-Firstlight-Listener": listener, **more.pop("headers", {})}

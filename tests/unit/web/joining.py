@@ -83,7 +83,7 @@ class FakeCluster:
     def __call__(self, cluster: Cluster) -> Connection:
         del cluster
         return Connection(
-            self, b"-----BEGIN CERTIFICATE-----\nAPI\n-----END CERTIFICATE-----\n", self.authority.pem
+            self, self, b"-----BEGIN CERTIFICATE-----\nAPI\n-----END CERTIFICATE-----\n", self.authority.pem
         )
 
     def signing_requests(self, signer: Signer) -> list[SigningRequest]:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from bootstrap import status
-from bootstrap.sums import sum_of
-from tests.unit.web.conftest import Rack
+from bootstrap.render.node import revision_of, tar_of
+from tests.unit.web.conftest import SHARED, Rack, node_json
 from tests.unit.web.fakes import W1, W3, cluster
 from tests.unit.web.joining import JoiningRack
 
-PLANNED = sum_of(b"node w1")
-OLD = sum_of(b"what it was before")
+PLANNED = revision_of(node_json("w1"), SHARED)
+OLD = "a" * 64
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def confirm(rack: Rack, revision: str, mac: str = W1, **more: str) -> int:
 def test_a_running_node_gets_its_documents_by_revision(rack: JoiningRack) -> None:
     status_code, content, etag = fetch(rack)
 
-    assert (status_code, content, etag) == (200, b"node w1", f'"{PLANNED}"')
+    assert (status_code, content, etag) == (200, tar_of(node_json("w1"), SHARED), f'"{PLANNED}"')
     assert fetch(rack, **{"If-None-Match": etag})[:2] == (304, b"")
 
 

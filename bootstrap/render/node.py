@@ -1,0 +1,140 @@
+"""What a running node runs with: its own documents, the one that all nodes have alike, and the tar of both.
+
+In the bundle they are text, so that `plan` shows what changes. A node gets one tar, named by its revision: the sum of
+what it is made of.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bootstrap.errors import RenderError
+from bootstrap.kubernetes.nodes import family_of, node_documents, restarts
+from bootstrap.kubernetes.places import BIN, ROUTES
+from bootstrap.kubernetes.pod_network import PodNetwork
+from bootstrap.kubernetes.tree import HostFile
+from bootstrap.model import Cluster, Machine
+from bootstrap.render import ignition
+from bootstrap.templates import read
+
+RESTARTS = ".restarts"
+"""The file in the tar that says which units read what: lines of `path unit...`, in the order of restarting."""
+_IMAGES = "/opt/firstlight/images"
+_SCRIPTS = ("join", "sync")
+_UNITS = (
+    "firstlight-images.service",
+    "firstlight-join.service",
+    "firstlight-join.timer",
+    "firstlight-sync.service",
+    "firstlight-sync.timer",
+    "kube-proxy.service",
+    "kubelet.service",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """What machines need besides the configuration to become nodes by themselves.
+
+    `authority` is the kubernetes authority's certificate in PEM. `binaries` (kubelet and kube-proxy) and `images`
+    (archives that containerd imports) are sums in hex of files in the artifact store, by file name; `network` says
+    where the pods of all nodes are.
+    """
+
+    authority: bytes
+    binaries: Mapping[str, str]
+    network: PodNetwork
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def common(self) -> bytes:
+        """Return what the documents of every machine depend on."""
+        return self.authority + json.dumps([dict(self.binaries), dict(self.images)], sort_keys=True).encode()
+
+
+def own_document(cluster: Cluster, machine: Machine, joining: Joining) -> bytes:
+    """Return the documents that are the machine's own, as text, and which units read what.
+
+    Raises:
+        RenderError: one is no public text, or the machine has no pod subnet.
+    """
+    files = node_documents(cluster, machine, joining.authority, joining.network)
+    own = {path: file for path, file in files.items() if path != ROUTES}
+    return _text({"files": _as_json(own), "restarts": restarts(files, family_of(cluster, machine))})
+
+
+def shared_document(joining: Joining) -> bytes:
+    """Return the documents that all nodes have alike: a thousand nodes have a thousand routes each."""
+    routes = joining.network.routes
+    return _text({"files": _as_json({ROUTES: HostFile(routes)} if routes else {})})
+
+
+def revision_of(own: bytes, shared: bytes) -> str:
+    """Return the revision of a node's documents, in hex."""
+    return hashlib.sha256(hashlib.sha256(own).digest() + hashlib.sha256(shared).digest()).hexdigest()
+
+
+def tar_of(own: bytes, shared: bytes) -> bytes:
+    """Return the tar that a node gets; the same input gives the same bytes.
+
+    Raises:
+        ValueError: one is not what `own_document` or `shared_document` wrote.
+    """
+    mine, ours = json.loads(own), json.loads(shared)
+    units = "".join(" ".join((path, *names)) + "\n" for path, names in mine["restarts"].items())
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        _add(tar, RESTARTS, units, 0o644)
+        for path, file in sorted({**mine["files"], **ours["files"]}.items()):
+            _add(tar, path.lstrip("/"), "\n".join(file["lines"]), int(file["mode"], 8))
+    return target.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: str, text: str, mode: int) -> None:
+    entry, content = tarfile.TarInfo(path), text.encode()
+    entry.size, entry.mode = len(content), mode
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def installed_files(cluster: Cluster, machine: Machine, joining: Joining) -> Iterator[ignition.Node]:
+    """Yield the programs of a node, and who it is for the two of them that are scripts of ours."""
+    settings = {"NODE_NAME": machine.name, "NODE_MAC": machine.mac, "NODE_SERVER": cluster.secure_url}
+    text = "".join(f"{key}={value}\n" for key, value in settings.items())
+    yield ignition.file("/etc/firstlight/node.env", text)
+    for name in _SCRIPTS:
+        yield ignition.file(f"{BIN}/{name}", read(f"node/{name}"), mode=0o755)
+    for name, sha256 in joining.binaries.items():
+        yield ignition.fetched(f"{BIN}/{name}", _artifact(cluster, sha256), sha256, mode=0o755)
+    for name, sha256 in joining.images.items():
+        yield ignition.fetched(f"{_IMAGES}/{name}", _artifact(cluster, sha256), sha256)
+    for unit in ("kubelet", "kube-proxy"):
+        path = f"/etc/systemd/system/{unit}.service.d/10-joined.conf"
+        yield ignition.file(path, read("systemd/joined.conf"))
+
+
+def installed_units() -> Iterator[ignition.Node]:
+    """Yield the units of a node; each waits for what it needs by conditions of its own."""
+    for name in _UNITS:
+        yield ignition.unit(name, read(f"systemd/{name}"), enabled=True)
+
+
+def _artifact(cluster: Cluster, sha256: str) -> str:
+    """Return where a file of the artifact store is fetched: plain HTTP, its sum is checked."""
+    return f"{cluster.base_url}/artifacts/sha256/{sha256}"
+
+
+def _as_json(files: Mapping[str, HostFile]) -> dict[str, object]:
+    return {path: _file(path, file) for path, file in files.items()}
+
+
+def _file(path: str, file: HostFile) -> dict[str, object]:
+    if not isinstance(file.content, bytes):
+        raise RenderError(f"{path}: a {type(file.content).__name__} is no public document")
+    return {"mode": f"{file.mode:04o}", "lines": file.content.decode().split("\n")}
+
+
+def _text(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
