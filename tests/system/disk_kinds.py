@@ -66,11 +66,26 @@ def md0(path: Path) -> None:
 
 
 def zfs(path: Path, at: int = 0) -> None:
-    """The uberblocks of a pool's first two labels (ZFS on-disk specification, 1.2)."""
+    """The first two labels of a pool: what it is called, and its uberblocks (ZFS on-disk specification, 1.2).
+
+    util-linux 2.41 believes uberblocks only behind a list of names and values (XDR, RFC 4506) with the pool's guid.
+    """
+    numbers = {"version": 5000, "state": 0, "txg": 4, "pool_guid": 0x5A46_5321, "guid": 0x5A46_5322}
+    values = {name: struct.pack(">IIQ", 8, 1, value) for name, value in numbers.items()}
+    values["name"] = struct.pack(">III4s", 9, 1, 4, b"tank")
+    pairs = b"".join(_named_value(name, value) for name, value in values.items())
     for label in (0, 256 * 1024):
+        put(path, at + label + 16 * 1024, struct.pack(">BBHII", 1, 1, 0, 0, 1) + pairs + bytes(8))
         for slot in range(128):
             ring = at + label + 128 * 1024 + slot * 1024
             put(path, ring, struct.pack("<QQQ", 0x00BAB10C, 5000, slot))
+
+
+def _named_value(name: str, value: bytes) -> bytes:
+    text = name.encode()
+    padded = text + bytes(-len(text) % 4)
+    size = 12 + len(padded) + len(value)
+    return struct.pack(">III", size, size, len(text)) + padded + value
 
 
 def bluestore(path: Path) -> None:
