@@ -59,6 +59,7 @@ def _fetch_rest(url: str, target: Path, progress: Progress) -> None:
         _expect(url, answer, HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
         begin = have if _goes_on(answer, have) else 0
         total = begin + int(answer.headers.get("Content-Length") or 0)
+        answer.raw.enforce_content_length = False  # counted below; urllib3 would drop the last, cut block
         with target.open("ab") as file:
             file.truncate(begin)
             for block in answer.iter_content(BLOCK):
