@@ -35,7 +35,7 @@ VERSIONED = frozenset({*CONTROL_PLANE, *NODE})
 SUMS_FILES = ("sha256sums", "SHA256SUMS")
 SUM_LINE = re.compile(r"([0-9a-f]{64})[ *]+(\S+)")
 VERSION_SECONDS = 30.0
-ELF = struct.Struct("<4sBB12xHH")
+ELF = struct.Struct("<4sBB10xHH")
 """Magic, class, byte order, type, machine (ELF-64 object file format, figure 2)."""
 AMD64 = (b"\x7fELF", 2, 1, 62)
 RECORD = "binaries.json"
