@@ -26,9 +26,9 @@ RELEASES = "https://dl.k8s.io"
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 DATABASE = ("etcd", "etcdctl")
 NODE = ("kubelet", "kube-proxy")
-PAUSE = "pause.tar"
-"""An OCI archive of the image that holds a pod's namespaces together; nodes without a registry need it."""
-OPTIONAL = ("kubectl", PAUSE)
+OPTIONAL = ("kubectl",)
+IMAGE = ".tar"
+"""How an OCI archive's name ends: nodes import it, so that a pod's image needs no registry."""
 
 VERSIONED = frozenset({*CONTROL_PLANE, *NODE})
 """Those that answer --version with "Kubernetes v1.36.4"."""
@@ -56,7 +56,7 @@ def needed(cluster: Cluster) -> tuple[str, ...]:
 def resolve(
     cluster: Cluster, *, base: Path, cache: Path, progress: Progress = silent
 ) -> Mapping[str, LocalFile]:
-    """Return every program of `cluster` by name; those of `OPTIONAL` only where they are there.
+    """Return every program of `cluster` by name; those of `OPTIONAL`, and images, only where they are there.
 
     Relative paths in the configuration begin at `base`. Every file was read and has its sum.
 
@@ -101,7 +101,8 @@ def from_folder(cluster: Cluster, folder: Path, progress: Progress = silent) -> 
             f"kubernetes.binaries.directory: there is no folder {folder}; write where they are"
         )
     progress(f"checking the programs in {folder}")
-    names = [*needed(cluster), *(name for name in OPTIONAL if (folder / name).is_file())]
+    images = sorted(path.name for path in folder.glob(f"*{IMAGE}"))
+    names = [*needed(cluster), *(name for name in OPTIONAL if (folder / name).is_file()), *images]
     sums = {**_sums_in(folder), **cluster.kubernetes.binaries.sha256s}
     wanted = cluster.kubernetes.version
     with ThreadPoolExecutor() as pool:
@@ -129,7 +130,7 @@ def _look_at(path: Path, sum_: str | None, version: str) -> LocalFile | str:
         return (
             f"{path} has sha256 {found}, not {sum_}: it is damaged or another file; put the right one there"
         )
-    problem = None if path.suffix == ".tar" else _wrong_program(path, version)
+    problem = None if path.suffix == IMAGE else _wrong_program(path, version)
     return problem or LocalFile(path.resolve(), found)
 
 
@@ -228,9 +229,21 @@ def _asked_sum(url: str, ask: Callable[[str], str] = download.fetch_text) -> str
 
 
 def node_artifacts(files: Mapping[str, LocalFile], cache: Path) -> Mapping[str, Artifact]:
-    """Put what nodes fetch into the store of `cache`, so that nginx serves it, and return it by name."""
-    names = [name for name in (*NODE, PAUSE) if name in files]
-    return {name: _stored(files[name], cache) for name in names}
+    """Put what nodes fetch into the store of `cache`, so that nginx serves it, and return it by name.
+
+    Raises:
+        PreflightError: a file changed since it was looked at.
+        OSError: the disk does not take it.
+    """
+    names = (name for name in files if name in NODE or name.endswith(IMAGE))
+    return {name: _stored(files[name], cache) for name in sorted(names)}
+
+
+def node_sums(found: Mapping[str, Artifact]) -> tuple[Sums, Sums]:
+    """Return the sums of the programs and those of the images in what `node_artifacts` returned, by file name."""
+    sums = {name: artifact.sha256 for name, artifact in found.items()}
+    programs = {name: sum_ for name, sum_ in sums.items() if not name.endswith(IMAGE)}
+    return programs, {name: sum_ for name, sum_ in sums.items() if name.endswith(IMAGE)}
 
 
 def _stored(file: LocalFile, cache: Path) -> Artifact:

@@ -254,6 +254,9 @@ def test_what_nodes_fetch_is_in_the_store_by_its_sum(folder: Path, tmp_path: Pat
         stored = artifacts.artifact_path(cache, artifact.sha256)
         assert stored.read_bytes() == (folder / name).read_bytes()
         assert stat.S_IMODE(stored.stat().st_mode) == 0o444
+    programs, images = binaries.node_sums(found)
+    assert images == {"pause.tar": hashlib.sha256(b"image").hexdigest()}
+    assert programs == {name: found[name].sha256 for name in ("kube-proxy", "kubelet")}
     before = artifacts.artifact_path(cache, found["kubelet"].sha256).stat().st_ino
     assert binaries.node_artifacts(files, cache) == found
     assert artifacts.artifact_path(cache, found["kubelet"].sha256).stat().st_ino == before
