@@ -14,8 +14,11 @@ CHECKERS = (
     "curl",
     "dash",
     "dosfstools",
+    "dpkg-dev",  # tests/kubernetes/build
     "fdisk",
+    "file",
     "gdisk",
+    "git",
     "ignition",  # ignition-validate
     "iptables",
     "jq",
