@@ -13,16 +13,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
-
-# etcd3's stubs are of 2020: only the pure-Python protobuf takes them, and it is chosen at the first import.
-os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # theirs, about each other
-    import etcd3
-    from etcd3.exceptions import Etcd3Exception
 
 from bootstrap.errors import EtcdError
 from bootstrap.memory import in_memory
@@ -176,7 +169,7 @@ class Etcd:
             in_memory(self._credentials.certificate) as certificate,
             in_memory(self._credentials.key.reveal()) as key,
         ):
-            client = etcd3.client(
+            client = _library().client(
                 host=host,
                 port=port,
                 ca_cert=authority,
@@ -191,14 +184,35 @@ class Etcd:
             client.close()
 
 
+@cache
+def _library() -> Any:
+    """Return etcd3; it is slow to import, and whoever asks through a process of its own never needs it here.
+
+    Its stubs are of 2020: only the pure-Python protobuf takes them, and that is chosen at the first import.
+
+    Raises:
+        EtcdError: something has imported the other protobuf before.
+    """
+    os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # theirs, about each other
+        try:
+            import etcd3  # noqa: PLC0415  # see above
+        except TypeError as error:
+            raise EtcdError(
+                "etcd3 cannot be used: set PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python before the start"
+            ) from error
+        return etcd3
+
+
 def _told(what: str, act: Callable[[], T]) -> T:
     """Return what `act` returns; say in our own error what etcd could not do."""
     try:
         return act()
-    except Etcd3Exception as error:
-        reason = str(error) or type(error).__name__.removesuffix("Error")
-        raise EtcdError(f"etcd could not {what}: {reason}") from error
     except Exception as error:
+        if isinstance(error, _library().Etcd3Exception):
+            reason = str(error) or type(error).__name__.removesuffix("Error")
+            raise EtcdError(f"etcd could not {what}: {reason}") from error
         code = getattr(error, "code", None)  # an error of gRPC that etcd3 has no class for
         if not callable(code):
             raise

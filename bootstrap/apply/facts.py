@@ -30,18 +30,22 @@ class Found:
 
 @dataclass(frozen=True)
 class UnitFacts:
-    """How a unit is doing; `stamp` is the digest of what it read when we last started it."""
+    """How a unit is doing; `stamp` is the digest of what it read when we last started it.
+
+    `kind` is a service's Type: one that is "oneshot" has done its work when it is over.
+    """
 
     load: str = "not-found"
     active: str = "inactive"
     pid: int = 0
     enabled: str = ""
     stamp: str = ""
+    kind: str = ""
 
     @property
     def is_up(self) -> bool:
-        """Return whether it runs."""
-        return self.active in {"active", "reloading"}
+        """Return whether it runs, or need not."""
+        return self.active in {"active", "reloading"} or (self.kind == "oneshot" and self.active != "failed")
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,7 @@ def _units_from(said: tuple[Said, ...], shown: bytes) -> dict[str, UnitFacts]:
             pid=int(block.get("MainPID") or 0),
             enabled=block.get("UnitFileState", ""),
             stamp=stamps.get(block["Id"], ""),
+            kind=block.get("Type", ""),
         )
         for block in blocks
         if "Id" in block

@@ -143,7 +143,14 @@ class ClusterProber:
         return lambda host: ask(self.connections, self.hosts[host], question)
 
     def _active(self, host: str, unit: str) -> str:
-        script = f"systemctl is-active {unit} && sleep {ACTIVE_SECONDS} && systemctl is-active {unit}"
-        argv = ("sh", "-c", script)
+        show = f"systemctl show -p ActiveState,Type,Result -- {unit}"
+        argv = ("sh", "-c", f"{show}; sleep {ACTIVE_SECONDS}; echo; {show}")
         done = self.connections.run(self.hosts[host], argv, what=f"asking for {unit}", timeout=SLACK_SECONDS)
-        return "" if done.code == 0 else f"systemd says {done.stdout.decode(errors='replace').split()[-1:]}"
+        texts = done.stdout.decode(errors="replace").split("\n\n")
+        return "" if len(texts) > 1 and all(map(_is_fine, texts)) else f"systemd says {texts[-1].split()}"
+
+
+def _is_fine(text: str) -> bool:
+    """Return whether systemd's properties are those of a unit that runs, or that has done its work."""
+    lines = text.split()
+    return "ActiveState=active" in lines or {"Type=oneshot", "Result=success"} <= set(lines)

@@ -79,6 +79,11 @@ class Outcome:
             return 0
         return 1 if set(self.hosts) <= set(self.failed) else 3
 
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """Return the hosts of this run, and those that kept it from going on."""
+        return tuple(dict.fromkeys((*self.hosts, *self.failed)))
+
     def to_data(self) -> dict[str, object]:
         """Return it for programs."""
         return {
@@ -89,7 +94,7 @@ class Outcome:
                     "error": self.failed.get(name),
                     "steps": [text_of(step) for step in self.done if step.host == name],
                 }
-                for name in self.hosts
+                for name in self.touched
             },
             "objects": list(self.objects),
             "proven": list(self.proven),

@@ -45,7 +45,7 @@ def apply(call: Call, limit: tuple[str, ...], dry_run: bool) -> int:  # noqa: FB
         sys.stdout.write(host_changes(call, cluster, limit=limit))
         return 0
     outcome = _applied(call, cluster, limit)
-    rows = [_row(outcome, name) for name in outcome.hosts]
+    rows = [_row(outcome, name) for name in outcome.touched]
     emit(call.output, outcome.to_data(), HEADINGS, rows)
     return outcome.exit_code
 

@@ -136,6 +136,12 @@ def test_when_no_host_is_done_all_has_failed() -> None:
     assert Outcome(hosts=HOSTS, waiting="m3").exit_code == 3
 
 
+def test_a_host_outside_of_the_limit_that_stopped_the_run_is_named() -> None:
+    outcome = Outcome(hosts=("m1",), failed={"m3": "down"})
+
+    assert (outcome.exit_code, outcome.touched) == (3, ("m1", "m3"))
+
+
 def test_the_outcome_for_programs_has_every_host() -> None:
     data = done(FRESH, "m3 put")[0].to_data()
     hosts = data["hosts"]
