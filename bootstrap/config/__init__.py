@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.config.dumping import dump, dump_values, parse_dump, plain_values, to_yaml
-from bootstrap.config.loading import load
+from bootstrap.config.loading import from_yaml, load
 
 __all__ = [
     "dump",
     "dump_values",
     "explain",
+    "from_yaml",
     "load",
     "parse_dump",
     "plain_values",

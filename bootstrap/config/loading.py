@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from bootstrap.collector import uncollected
 from bootstrap.config import cross, problems
-from bootstrap.config.compose import problem, raise_if_any, read
+from bootstrap.config.compose import compose, problem, raise_if_any, read
 from bootstrap.config.layering import merge
 from bootstrap.config.tree import Table, Tree, plain
 from bootstrap.errors import ConfigError, Problem
@@ -30,6 +30,17 @@ def load(paths: Sequence[Path]) -> Cluster:
     if cluster is None:
         raise ConfigError(wrong)
     return cluster
+
+
+def from_yaml(data: bytes, file: str) -> object:
+    """Return the plain values in `data`, any YAML; None if it holds nothing. `file` is for the error text.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    tree, wrong = compose(data, file)
+    raise_if_any(wrong)
+    return None if tree is None else plain(tree)
 
 
 def layered(paths: Sequence[Path]) -> tuple[Tree | None, tuple[Problem, ...]]:

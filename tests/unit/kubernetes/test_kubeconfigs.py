@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.errors import UsageError
+from bootstrap.config import from_yaml, to_yaml
+from bootstrap.errors import ConfigError, UsageError
 from bootstrap.kubernetes.kubeconfig import (
     PemFiles,
     admin_kubeconfig,
@@ -114,3 +115,24 @@ def test_an_empty_file_becomes_ours() -> None:
 def test_what_is_no_kubeconfig_is_refused(theirs: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="this is no kubeconfig"):
         merged(admin(), theirs)
+
+
+def test_a_file_of_kubectl_s_goes_through_yaml_and_back() -> None:
+    text = b"""\
+apiVersion: v1
+kind: Config
+clusters:
+- {name: work, cluster: {server: 'https://work', certificate-authority-data: LS0t}}
+contexts: []
+users: null
+"""
+    found = merged(admin(), from_yaml(text, "config"))  # type: ignore[arg-type]
+
+    assert from_yaml(to_yaml(found).encode(), "config") == found
+    assert [each["name"] for each in found["clusters"]] == ["work", "firstlight-ha"]
+    assert from_yaml(b"", "config") is None
+
+
+def test_a_file_that_is_no_yaml_is_told_with_its_line() -> None:
+    with pytest.raises(ConfigError, match="config:2:"):
+        from_yaml(b"a: b\n  c: [\n", "config")
