@@ -58,13 +58,12 @@ def _network_files(cluster: Cluster, host: Host, mac: str) -> Iterator[ignition.
 
 
 def _user_data(cluster: Cluster, host: Host) -> Mapping[str, object]:
-    user: dict[str, object] = {
-        "name": host.user,
-        "ssh_authorized_keys": sorted(cluster.ssh.authorized_keys),
-    }
+    user: dict[str, object] = {"name": host.user}
+    if cluster.ssh.authorized_keys:  # an empty list is refused
+        user["ssh_authorized_keys"] = sorted(cluster.ssh.authorized_keys)
     if host.user != "root":
         user |= {
-            "sudo": [_sudo(host).removeprefix(f"{host.user} ")],
+            "sudo": _sudo(host).removeprefix(f"{host.user} "),
             "shell": "/bin/bash",
             "lock_passwd": True,
         }

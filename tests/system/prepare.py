@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from bootstrap import packages
 from bootstrap.image.debian import HOST_PACKAGES
@@ -11,6 +12,7 @@ CHECKERS = (
     "btrfs-progs",
     "cryptsetup-bin",
     "busybox-static",
+    "cloud-init",  # cloud-init schema
     "curl",
     "dash",
     "dosfstools",
@@ -36,8 +38,15 @@ CHECKERS = (
 )
 
 
+CLOUD_INIT_OFF = Path("/etc/cloud/cloud-init.disabled")
+"""Where this file is, cloud-init never starts: it is here to check documents, not to set up this computer."""
+
+
 def main() -> None:
     """Install what is missing, and say what."""
+    if not shutil.which("cloud-init"):
+        CLOUD_INIT_OFF.parent.mkdir(exist_ok=True)
+        CLOUD_INIT_OFF.touch()
     wanted = (*packages.SERVE, *packages.LAB, *HOST_PACKAGES, *CHECKERS)
     installed = packages.ensure(wanted, say)
     if "kea-dhcp4-server" in installed and shutil.which("systemctl"):  # nor shall it start with the computer

@@ -44,7 +44,7 @@ def test_a_user_may_log_in_with_the_keys_and_become_root() -> None:
     assert sudoers == ("core ALL=(ALL) NOPASSWD:ALL\n", 0o440)
     assert cloud["users"][0]["name"] == "core"
     assert cloud["users"][0]["ssh_authorized_keys"] == keys
-    assert cloud["users"][0]["sudo"] == ["ALL=(ALL) NOPASSWD:ALL"]
+    assert cloud["users"][0]["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
     assert (cloud["ssh_pwauth"], cloud["disable_root"]) == (False, True)
 
 
