@@ -15,6 +15,7 @@ from bootstrap.kubernetes.seen import NodeView, SigningRequest
 from bootstrap.model import Cluster
 
 FOLDER = Path("pki")
+FILES = ("ca.crt", "kubelet-ca.crt", "claims.crt", "claims.key", "status.crt", "status.key")
 USER = "firstlight:claims"
 """Who we are in the cluster: the CN of claims.crt."""
 CONNECT_SECONDS, ANSWER_SECONDS = 1.5, 4.0  # a machine waits for our answer, and asks again
@@ -71,9 +72,7 @@ class Credentials:
     """Opens the connection when it is first wanted, and anew when a file of it was replaced."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._files = tuple(
-            folder / name for name in ("claims.crt", "claims.key", "ca.crt", "kubelet-ca.crt")
-        )
+        self._files = tuple(folder / name for name in FILES)
         self._lock = threading.Lock()
         self._stamp: object = None
         self._connection: Connection | None = None
