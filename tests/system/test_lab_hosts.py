@@ -20,7 +20,7 @@ from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
 from bootstrap.processes import wait_until
 from bootstrap.progress import silent
-from tests.system.spine import CACHE
+from tests.system.spine import CACHE, HEARS_CTRL_C, ROOT
 from tests.system.test_lab_real import DOCUMENT
 
 pytestmark = pytest.mark.system
@@ -31,6 +31,14 @@ HOSTS = [
     {"name": "m2", "address": "10.77.0.12", "user": "core", "port": 2222},
 ]
 PATIENCE_SECONDS = 60.0
+
+
+CUT_BUILD = """\
+import sys
+from pathlib import Path
+from bootstrap.image import host
+host.build(Path(sys.argv[1]), lambda *told: print(*told, flush=True))
+"""
 
 
 def document() -> dict[str, Any]:
@@ -269,3 +277,28 @@ def test_roots_are_destroyed_with_the_disks_and_not_under_a_running_host(rack: R
 
     assert not (work / "lab" / "m1").exists()
     assert traces(work) == []
+
+
+def test_a_cut_build_of_the_root_leaves_nothing(tmp_path: Path) -> None:
+    argv = [*HEARS_CTRL_C, sys.executable, "-c", CUT_BUILD, str(tmp_path)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as build:
+        try:
+            assert build.stdout is not None
+            assert any("unpacking packages" in line for line in build.stdout)
+            children = descendants_of(build.pid)
+            assert children
+            build.send_signal(signal.SIGTERM)
+            assert build.wait(timeout=PATIENCE_SECONDS) != 0
+        finally:
+            build.kill()
+
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert [path.name for path in (tmp_path / "building").iterdir()] == ["lock"]
+    assert not (tmp_path / "hosts").exists()
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Return the processes that `pid` started, and those that they started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for each in map(int, children) for child in (each, *descendants_of(each))]
