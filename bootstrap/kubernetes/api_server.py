@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bootstrap.kubernetes import etcd_unit
 from bootstrap.kubernetes.audit import audit_policy
-from bootstrap.kubernetes.documents import flags, json_text
+from bootstrap.kubernetes.documents import flags, json_text, secret_json
 from bootstrap.kubernetes.places import API_SERVER, CLIENT_CA, ETCD_PKI, KUBELET_CA, PKI
 from bootstrap.kubernetes.releases import Release, release_of
 from bootstrap.kubernetes.tree import HostFile
@@ -70,14 +70,12 @@ def encryption(release: Release, pair: Secret) -> Secret:
     """
     key = base64.b64encode(derived_key(pair, _PURPOSE).reveal()).decode("ascii")
     providers = [{"secretbox": {"keys": [{"name": "key1", "secret": key}]}}, {"identity": {}}]
-    return Secret(
-        json_text(
-            {
-                "apiVersion": release.encryption,
-                "kind": "EncryptionConfiguration",
-                "resources": [{"resources": ["secrets"], "providers": providers}],
-            }
-        )
+    return secret_json(
+        {
+            "apiVersion": release.encryption,
+            "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": providers}],
+        }
     )
 
 

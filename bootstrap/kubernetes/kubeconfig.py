@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bootstrap.errors import UsageError
-from bootstrap.kubernetes.documents import json_text
+from bootstrap.kubernetes.documents import OWN, own_json_text, secret_json
 from bootstrap.model import Cluster
 from certs.keyring import Keyring
 from certs.secret import Secret
@@ -58,13 +58,13 @@ def kubeconfig(*, name: str, server: str, ca: bytes, user: str, credentials: Cre
         "client-key-data": _base64(credentials.key.reveal()),
     }
     cluster = {"server": server, "certificate-authority-data": _base64(ca)}
-    return Secret(json_text(_tree(name, cluster, user, held)))
+    return secret_json(_tree(name, cluster, user, held))
 
 
 def referring_kubeconfig(*, name: str, server: str, ca: str, user: str, files: PemFiles) -> bytes:
     """Return a kubeconfig that names files, and so holds nothing secret; `ca` is a path too."""
     held = {"client-certificate": files.certificate, "client-key": files.key}
-    return json_text(_tree(name, {"server": server, "certificate-authority": ca}, user, held))
+    return own_json_text(_tree(name, {"server": server, "certificate-authority": ca}, OWN, held), user)
 
 
 def merged(ours: Tree, theirs: Tree) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from bootstrap.kubernetes.documents import arguments, flags, json_text
+from bootstrap.kubernetes.documents import OWN, arguments, flags, json_text, own_json_text
 from bootstrap.kubernetes.places import CA, KUBELET_CONFIG, KUBELET_KUBECONFIG, PKI
 from bootstrap.kubernetes.releases import release_of
 from bootstrap.model import Cluster, Taint
@@ -68,19 +68,20 @@ def environment(cluster: Cluster, kubelet: Kubelet) -> bytes:
 def proxy_configuration(cluster: Cluster, kubelet: Kubelet) -> bytes:
     """Return the KubeProxyConfiguration; kube-proxy calls the API server as its node."""
     untouched = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
-    return json_text(
+    return own_json_text(
         {
             "apiVersion": release_of(cluster.kubernetes.version).proxy,
             "kind": "KubeProxyConfiguration",
             "clientConnection": {"kubeconfig": KUBELET_KUBECONFIG},
             "clusterCIDR": str(cluster.kubernetes.pod_subnet),
-            "hostnameOverride": kubelet.name,
+            "hostnameOverride": OWN,
             "mode": "iptables",
             "metricsBindAddress": "127.0.0.1:10249",
             "healthzBindAddress": "127.0.0.1:10256",
             # The kernel settings of a host that is not ours stay as they are.
             **({} if kubelet.is_own else {"conntrack": untouched}),
-        }
+        },
+        kubelet.name,
     )
 
 

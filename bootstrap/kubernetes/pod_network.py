@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from bootstrap.errors import RenderError
-from bootstrap.kubernetes.documents import json_text
+from bootstrap.kubernetes.documents import OWN, own_json_text
 from bootstrap.kubernetes.places import CNI, POD_NETWORK, ROUTES, UNITS
 from bootstrap.kubernetes.subnets import Allotment, subnet_of
 from bootstrap.kubernetes.tree import HostFile
@@ -52,10 +52,12 @@ def conflist(subnet: IPv4Network) -> bytes:
         "isDefaultGateway": True,
         "hairpinMode": True,
         "ipMasq": False,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(subnet)}]]},
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": OWN}]]},
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return json_text({"cniVersion": "0.4.0", "name": "firstlight", "plugins": [bridge, portmap]})
+    return own_json_text(
+        {"cniVersion": "0.4.0", "name": "firstlight", "plugins": [bridge, portmap]}, str(subnet)
+    )
 
 
 def laid_out(cluster: Cluster, numbers: Allotment) -> PodNetwork:

@@ -10,6 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from bootstrap.errors import RenderError
 from bootstrap.kubernetes.nodes import family_of, node_documents, restarts
@@ -22,6 +23,8 @@ from bootstrap.templates import read
 
 RESTARTS = ".restarts"
 """The file in the tar that says which units read what: lines of `path unit...`, in the order of restarting."""
+_LINES = json.JSONEncoder(separators=(",\n    ", ": "))
+_PAIRS = json.JSONEncoder(separators=(",\n  ", ": "))
 _IMAGES = "/opt/firstlight/images"
 _SCRIPTS = ("join", "sync")
 _UNITS = (
@@ -63,13 +66,13 @@ def own_document(cluster: Cluster, machine: Machine, joining: Joining) -> bytes:
     """
     files = node_documents(cluster, machine, joining.authority, joining.network)
     own = {path: file for path, file in files.items() if path != ROUTES}
-    return _text({"files": _as_json(own), "restarts": restarts(files, family_of(cluster, machine))})
+    return _text(own, f',\n "restarts": {_PAIRS.encode(restarts(files, family_of(cluster, machine)))}')
 
 
 def shared_document(joining: Joining) -> bytes:
     """Return the documents that all nodes have alike: a thousand nodes have a thousand routes each."""
     routes = joining.network.routes
-    return _text({"files": _as_json({ROUTES: HostFile(routes)} if routes else {})})
+    return _text({ROUTES: HostFile(routes)} if routes else {})
 
 
 def revision_of(own: bytes, shared: bytes) -> str:
@@ -126,15 +129,19 @@ def _artifact(cluster: Cluster, sha256: str) -> str:
     return f"{cluster.base_url}/artifacts/sha256/{sha256}"
 
 
-def _as_json(files: Mapping[str, HostFile]) -> dict[str, object]:
-    return {path: _file(path, file) for path, file in files.items()}
+def _text(files: Mapping[str, HostFile], more: str = "") -> bytes:
+    """Return `files` as JSON, a line of a file on a line of its own; thousands of nodes have most of them alike."""
+    entries = ",\n".join(_entry(path, file.mode, _content(path, file)) for path, file in files.items())
+    return f'{{\n "files": {{\n{entries}\n }}{more}\n}}\n'.encode()
 
 
-def _file(path: str, file: HostFile) -> dict[str, object]:
+@lru_cache(256)
+def _entry(path: str, mode: int, content: bytes) -> str:
+    lines = _LINES.encode(content.decode().split("\n"))[1:-1]
+    return f'  {json.dumps(path)}: {{\n   "mode": "{mode:04o}",\n   "lines": [\n    {lines}\n   ]\n  }}'
+
+
+def _content(path: str, file: HostFile) -> bytes:
     if not isinstance(file.content, bytes):
         raise RenderError(f"{path}: a {type(file.content).__name__} is no public document")
-    return {"mode": f"{file.mode:04o}", "lines": file.content.decode().split("\n")}
-
-
-def _text(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
+    return file.content
