@@ -108,6 +108,7 @@ def set_up_logging() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s web %(levelname)s %(message)s"
     )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request to the cluster
     for handler in logging.getLogger().handlers:
         handler.addFilter(OneAMinute())
 
