@@ -35,7 +35,7 @@ CONFIG = """
 apiVersion: firstlight/v1alpha1
 kind: Cluster
 metadata: {{name: bench}}
-kubernetes: {{version: v1.36.4, controlPlaneEndpoint: "10.77.0.10:6443"}}
+kubernetes: {{version: v1.36.4, controlPlaneEndpoint: "10.77.0.10:6443", cni: {{plugin: none}}}}
 controlPlane: {{hosts: [{{name: m1, address: 10.77.0.10}}]}}
 etcd: {{members: [m1]}}
 appliance:

@@ -39,7 +39,7 @@ _CONFIG = """
 apiVersion: firstlight/v1alpha1
 kind: Cluster
 metadata: {name: storm}
-kubernetes: {version: v1.36.4, controlPlaneEndpoint: "10.88.0.10:6443"}
+kubernetes: {version: v1.36.4, controlPlaneEndpoint: "10.88.0.10:6443", cni: {plugin: none}}
 controlPlane: {hosts: [{name: m1, address: 10.88.0.10}]}
 etcd: {members: [m1]}
 appliance:

@@ -10,6 +10,7 @@ from bootstrap.model.amounts import duration_from
 from bootstrap.model.base import shown
 
 VERSION = ("kubernetes", "version")
+PLUGIN = ("kubernetes", "cni", "plugin")
 LIFE = ("kubernetes", "kubelet", "certificateLife")
 SHORTEST_LIFE, LONGEST_LIFE = 3600, 365 * 86400
 """Seconds; under an hour an appliance that restarts loses nodes, and a leaf lives a year at most."""
@@ -43,4 +44,22 @@ def certificate_life(view: View) -> Iterator[Problem]:
         yield view.problem(LIFE, f"{view.raw(*LIFE)} is out of range (1h to 365d); write how long such as 7d")
 
 
-RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_version, own_labels, certificate_life)
+def routed_pods(view: View) -> Iterator[Problem]:
+    """With cni bridge, pods are reached by way of their node's address, which must not be another tomorrow."""
+    is_said = view.has(*PLUGIN) or not view.open("kubernetes", "cni")
+    if is_said and view.text(*PLUGIN) != "bridge":
+        return
+    for machine in view.each("machines"):
+        if view.open(*machine) and not view.has(*machine, "address"):
+            advice = f"add address:, or write another plugin at {'.'.join(PLUGIN)}"
+            yield view.problem(
+                machine, f"has no fixed address, by which cni bridge reaches its pods; {advice}"
+            )
+
+
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
+    known_version,
+    own_labels,
+    certificate_life,
+    routed_pods,
+)

@@ -32,6 +32,7 @@ def test_named_items_merge_by_name(tmp_path: Path) -> None:
     site = _site(
         tmp_path,
         "machines:\n  - {name: w2, address: 10.77.0.112}\n  - {name: w3, mac: 52:54:00:77:00:03, pool: workers}\n"
+        "kubernetes: {cni: {plugin: none}}\n"
         "lab: {machines: [{name: w1, cpus: 4}]}\npools: [{name: workers, arm: manual}]\n"
         "controlPlane: {hosts: [{name: m1, user: core}]}\n",
     )

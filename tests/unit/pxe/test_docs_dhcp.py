@@ -18,7 +18,7 @@ BASE = """
 apiVersion: firstlight/v1alpha1
 kind: Cluster
 metadata: {name: docs}
-kubernetes: {version: v1.36.4, controlPlaneEndpoint: "192.168.1.10:6443"}
+kubernetes: {version: v1.36.4, controlPlaneEndpoint: "192.168.1.10:6443", cni: {plugin: none}}
 controlPlane: {hosts: [{name: m1, address: 192.168.1.10}]}
 etcd: {members: [m1]}
 appliance: {interface: eth0, address: 192.168.1.20/24, dhcp: {range: [192.168.1.100, 192.168.1.199]}}
