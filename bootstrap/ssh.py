@@ -25,6 +25,7 @@ from bootstrap.disk import write_file
 from bootstrap.errors import HostError, PreflightError
 from bootstrap.host_errors import UnknownKey, fingerprint
 from bootstrap.model.kubernetes import Host
+from bootstrap.processes import is_gone
 
 CONNECT_SECONDS = 10
 ALIVE_SECONDS = 5  # asked this often whether the other side is still there ...
@@ -294,10 +295,20 @@ def _run_folder() -> Path:
     places = (Path(os.environ.get("XDG_RUNTIME_DIR") or "/run"), Path(tempfile.gettempdir()), Path("/tmp"))  # noqa: S108  # mkdtemp makes it private
     for place in places:
         if len(bytes(place)) < LONGEST_RUN_FOLDER and os.access(place, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="fl-", dir=place))
+            _sweep(place)
+            return Path(tempfile.mkdtemp(prefix=f"fl-{os.getpid()}-", dir=place))
     raise PreflightError(
         f"no folder for sockets: none of {', '.join(map(str, places))} is writable and short"
     )
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of our runs that were killed; their connections end by themselves (IDLE_SECONDS)."""
+    for folder in place.glob("fl-*-*"):
+        pid = folder.name.split("-")[1]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and folder.stat().st_uid == os.getuid() and is_gone(int(pid)):
+                shutil.rmtree(folder)
 
 
 class _Deadline:

@@ -1,5 +1,7 @@
 """The door to the OpenSSH client, without a network: what it is told, and what is made of what it says."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -164,3 +166,19 @@ def test_the_folder_for_sockets_is_its_owners_alone_and_goes_away(tmp_path: Path
         folder = connections.folder
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+def test_what_a_killed_run_left_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(ssh, "LONGEST_RUN_FOLDER", 1000)
+    ended = subprocess.Popen(("true",))
+    ended.wait()
+    left, alive = tmp_path / f"fl-{ended.pid}-abc", tmp_path / f"fl-{os.getppid()}-abc"
+    for folder in (left, alive, tmp_path / "fl-lab-x"):
+        folder.mkdir()
+
+    with Connections(Way(tmp_path)):
+        assert not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, "fl-lab-x"])
