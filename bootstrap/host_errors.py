@@ -129,7 +129,7 @@ def is_key_trouble(stderr: str) -> bool:
 
 def from_ssh(host: Host, stderr: str) -> HostError:
     """Return what an OpenSSH client that gave up (exit code 255) means by its stderr."""
-    line = _last_line(stderr)
+    line = _last_line(stderr) or "no answer any more"
     for pattern, kind, advice in _MEANINGS:
         if pattern.search(stderr):
             return kind(host.name, f"{place_of(host)} {advice.format(user=host.user)} ({line})")
@@ -157,7 +157,7 @@ def _key_path(key: str) -> str:
 
 def _last_line(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return printable(lines[-1]) if lines else "no message"
+    return printable(lines[-1]) if lines else ""
 
 
 _KEY_TROUBLE = re.compile(

@@ -27,7 +27,8 @@ from tests.system.spine import CACHE
 UNIT = "fl-app.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 CONF = "/etc/fl-app/conf"
-EXTRA = "/etc/fl-app/extra"
+EXTRAS = ("/etc/fl-app/even", "/etc/fl-app/odd")
+"""Which of them there is differs from one version to the next."""
 PROGRAM = "/opt/firstlight/bin/fl-app"
 STATE = "/var/lib/firstlight"
 LEFT = ".firstlight"  # how a file ends that waits for its place
@@ -161,8 +162,7 @@ def tree(host: str, version: int, program: Path = Path("/bin/sleep")) -> HostTre
         PROGRAM: HostFile(LocalFile(program, sha256), 0o755),
         UNIT_FILE: HostFile(UNIT_TEXT.encode()),
     }
-    if version % 2:
-        files[EXTRA] = HostFile(b"in odd versions alone\n")
+    files[EXTRAS[version % 2]] = HostFile(b"in every other version\n")
     reads = ("/etc/fl-app/", PROGRAM, UNIT_FILE)
     return HostTree(host, files, (Unit(UNIT, reads, "fl-app"),))
 

@@ -3,6 +3,7 @@
 S-11: after every step of the operator's side, and at every step of the host's, by a kill, a reset and a hang.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -20,19 +21,20 @@ from bootstrap.apply import probe
 from bootstrap.apply.host import Deadlines, RemoteHost
 from bootstrap.host_errors import Locked
 from bootstrap.ssh import Connections
-from tests.system.apply_lab import CONF, EXTRA, UNIT, Hosts, expected, found_on, hosts, tree
+from tests.system.apply_lab import CONF, EXTRAS, UNIT, Hosts, expected, found_on, hosts, tree
 from tests.system.spine import ROOT
-from tests.tier import Promise
+from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
 
 NAME = f"cuts{os.getpid()}"
 HOST = "m1"
 WANTED = ({"name": HOST, "address": "10.77.0.11", "user": "core"},)
+VERSIONS = itertools.count(1)
 DRIVER = (sys.executable, "-m", "tests.system.apply_driver")
 HANG = Deadlines(look=10, put=2, units=4)
 POINTS = (
-    *("staged", "dressed", "claimed", f"renamed {CONF}", f"removed {EXTRA}", "swapped", "listed"),
+    *("staged", "dressed", "claimed", f"renamed {CONF}", "removed OLD", "swapped", "listed"),
     *("reload", f"enable {UNIT}", f"restart {UNIT}", f"stamp {UNIT}"),
 )
 ACTIONS = {
@@ -41,6 +43,8 @@ ACTIONS = {
     "reset": 'kill -9 "$(server)"',
     "hang": "kill -STOP $$",
 }
+FIRST = {"kill": 0, "reset": 0, "hang": rounds(1, 0)}
+"""Where CI begins: a hang is tried where a reset is not."""
 SERVER = """
 server() {
     p=$$
@@ -85,15 +89,14 @@ def converges(made: Hosts, version: int) -> None:
     assert (third.exit_code, third.changes) == (0, 0), said
     assert found_on(made.root(HOST)) == expected(NAME, wanted)
     assert made.pid(HOST) == pid
-    assert made.run(HOST, "cat", CONF) == f"version {version}"
 
 
-def start_at(made: Hosts, version: int) -> int:
-    """Have the host at an odd version, so that the next one changes, adds nothing and removes a file."""
-    version += 1 - version % 2
-    outcome, said = made.apply(tree(HOST, version))
-    assert outcome.exit_code == 0, said
-    return version + 1
+def next_version(made: Hosts) -> int:
+    """Return a version that the host does not have yet; it has the one before."""
+    if not (made.root(HOST) / CONF[1:]).exists():
+        outcome, said = made.apply(tree(HOST, next(VERSIONS)))
+        assert outcome.exit_code == 0, said
+    return next(VERSIONS)
 
 
 def driven(made: Hosts, version: int, setting: str) -> subprocess.CompletedProcess[str]:
@@ -113,7 +116,7 @@ def driven(made: Hosts, version: int, setting: str) -> subprocess.CompletedProce
 
 
 def test_a_first_run_and_a_second_one(made: Hosts) -> None:
-    version = 1
+    version = next(VERSIONS)
     first, said = made.apply(tree(HOST, version))
 
     assert (first.exit_code, first.changes) == (0, 2), said
@@ -125,7 +128,7 @@ def test_a_first_run_and_a_second_one(made: Hosts) -> None:
 
 
 def test_no_secret_is_on_a_command_line_or_in_a_log_of_the_host(made: Hosts) -> None:
-    made.apply(tree(HOST, start_at(made, 1)))
+    made.apply(tree(HOST, next_version(made)))
     journal = made.run(HOST, "journalctl", "--no-pager", "-o", "cat")
 
     assert "hidden-" not in journal
@@ -136,7 +139,7 @@ def test_deploy_py_killed_before_and_after_each_step(made: Hosts, promise: Promi
     cut = 0
     for place in ("before", "after"):
         for number in range(1, 10):
-            version = start_at(made, 100 + 20 * cut)
+            version = next_version(made)
             done = driven(made, version, f"apply.step.{place}=kill@{number}")
             if done.returncode == 0:
                 break
@@ -153,10 +156,11 @@ def test_deploy_py_killed_before_and_after_each_step(made: Hosts, promise: Promi
 def test_the_hosts_side_cut_at_each_step(
     made: Hosts, action: str, monkeypatch: pytest.MonkeyPatch, promise: Promise
 ) -> None:
-    for number, point in enumerate(POINTS):
-        version = start_at(made, 1000 + 10 * number)
+    points = POINTS[FIRST[action] :: rounds(1 if action == "kill" else 2, 1)]
+    for point in points:
+        version = next_version(made)
         with monkeypatch.context() as patched:
-            cut_at(patched, point, action)
+            cut_at(patched, point.replace("OLD", EXTRAS[(version - 1) % 2]), action)
             deadlines: dict[str, Any] = {"deadlines": HANG} if action == "hang" else {}
             outcome, said = made.apply(tree(HOST, version), **deadlines)
         assert outcome.exit_code == 1, (point, said)
@@ -166,7 +170,7 @@ def test_the_hosts_side_cut_at_each_step(
     promise(
         promise=f"S-11 apply, {action} on the host",
         asked="all converge",
-        done=f"{len(POINTS)} steps",
+        done=f"{len(points)} of {len(POINTS)} steps",
         found="0 differ, 0 changes",
     )
 
@@ -174,14 +178,14 @@ def test_the_hosts_side_cut_at_each_step(
 def test_a_connection_that_freezes_is_noticed_and_the_next_run_takes_over(
     made: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = start_at(made, 3000)
+    version = next_version(made)
     monkeypatch.setitem(ACTIONS, "freeze", 'kill -STOP "$(server)" $$')
     with monkeypatch.context() as patched:
         cut_at(patched, "claimed", "freeze")
         outcome, _ = made.apply(tree(HOST, version))
 
     assert outcome.exit_code == 1
-    assert "the connection broke (Timeout, server" in outcome.failed[HOST]
+    assert "the connection broke" in outcome.failed[HOST]
     converges(made, version)
 
 
@@ -196,7 +200,7 @@ def holding(made: Hosts) -> Iterator[None]:
 
 
 def test_a_second_operator_is_told_who_works_there_and_changes_nothing(made: Hosts) -> None:
-    version = start_at(made, 4000)
+    version = next_version(made)
     before = found_on(made.root(HOST))
     with holding(made):
         with pytest.raises(
@@ -211,7 +215,7 @@ def test_a_second_operator_is_told_who_works_there_and_changes_nothing(made: Hos
 def test_an_operator_whose_laptop_died_is_forgotten(made: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection hangs half open, which the host's kernel may not notice for hours."""
     monkeypatch.setattr(host_module, "SIGN_SECONDS", 1000.0)
-    version = start_at(made, 5000)
+    version = next_version(made)
     with holding(made):
         old = "read -r up rest </proc/uptime; echo $((${up%.*} - 31)) >/run/firstlight-host/beat"
         made.run(HOST, "sh", "-c", old)

@@ -65,7 +65,7 @@ def told(way: Way, what: Host) -> dict[str, str]:
             host_errors.ConnectionLost,
             "it goes on where it was",
         ),
-        ("", host_errors.ConnectionLost, "no message"),
+        ("", host_errors.ConnectionLost, "no answer any more"),
     ],
 )
 def test_each_way_to_fail_is_one_line_with_its_remedy(
