@@ -442,7 +442,10 @@ def test_a_node_s_certificate_opens_what_a_node_needs_and_nothing_of_others(plan
 
 
 def test_a_request_for_another_signer_is_never_signed(plane: Plane) -> None:
-    request(plane, "root", "/O=system:masters/CN=root", "kubernetes.io/kube-apiserver-client")
+    said = request(plane, "masters-1", "/O=system:masters/CN=root", "kubernetes.io/kube-apiserver-client")
+    assert "system:masters group is not allowed" in said
+    subject = "/O=kubeadm:cluster-admins/CN=kubernetes-admin"
+    request(plane, "root", subject, "kubernetes.io/kube-apiserver-client")
     said = plane.kubectl("claims", "certificate", "approve", "root", check=False)
     assert "orbidden" in said
     # And even an administrator's approval finds no signer that runs.
