@@ -1,19 +1,25 @@
-"""The steps of a run, in order: check, keys, render, plan, image build, lab up, serve. `up` does all of them."""
+"""The steps of a run, in order: check, keys, programs, render, plan, image build, lab up, apply, serve."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bootstrap import background, packages
+from bootstrap import background, binaries, packages
+from bootstrap.apply.control_plane import apply_cluster
+from bootstrap.apply.run import Outcome
+from bootstrap.apply.sites import site_of, trees_with
 from bootstrap.artifacts import find_manifest, load_manifest
 from bootstrap.disk import finish_bundle, read_bundle, write_bundle
 from bootstrap.errors import PreflightError
+from bootstrap.image import host as host_root
 from bootstrap.image.debian import HOST_PACKAGES, build
 from bootstrap.image.recipe import FAMILY as BUILT_HERE
 from bootstrap.image.recipe import Options
 from bootstrap.image.recipe import key as image_key
+from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys
+from bootstrap.kubernetes.tree import LocalFile
 from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster, DebianImage, Os
@@ -39,6 +45,12 @@ class Run:
     cluster: Cluster
     reporter: Reporter
     passphrase: Secret | None = None
+    ask: Callable[[str], bool] | None = None
+
+    @property
+    def base(self) -> Path:
+        """Return the folder where relative paths of the configuration begin: that of its last file."""
+        return self.configs[-1].resolve().parent
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,27 @@ def keys(run: Run) -> Keyring:
     return made.keyring
 
 
+def programs(run: Run) -> Mapping[str, LocalFile]:
+    """Find the programs of Kubernetes and etcd, and put what nodes fetch where they can fetch it.
+
+    Raises:
+        PreflightError: some are missing, damaged, or of another version; names all of them.
+        ImageError: what makes them failed.
+    """
+    if not run.cluster.control_plane.hosts:
+        return {}
+    with run.reporter.step("programs") as progress:
+        found = binaries.resolve(run.cluster, base=run.base, cache=run.place.cache, progress=progress)
+        binaries.record(run.place.work, binaries.node_artifacts(found, run.place.cache))
+        run.reporter.say(f"Kubernetes {run.cluster.kubernetes.version}: {', '.join(found)}")
+    return found
+
+
 def render(run: Run, keyring: PublicKeyring) -> Bundle:
-    """Render every document; writes nothing."""
+    """Render every document; writes none of them."""
     with run.reporter.step("render"):
-        bundle = render_bundle(with_lab_key(run.cluster, run.place.work), keyring)
+        work = run.place.work
+        bundle = render_bundle(with_lab_key(run.cluster, work), keyring, joining(run.cluster, work, keyring))
         run.reporter.say(f"{len(bundle)} documents, {digest(bundle)[:12]}")
     return bundle
 
@@ -113,6 +142,7 @@ def build_images(run: Run) -> tuple[str, ...]:
                 run.reporter.say(f"{image_name(os_)}: {manifest.key[:12]}")
             elif find_manifest(run.place.cache, os_.family, os_.release, os_.kernel) is None:
                 raise PreflightError(f"pool {pool}: no image of {image_name(os_)} is in {run.place.cache}")
+        host_root.for_lab(run.cluster, run.place.cache, progress)
     return tuple(built)
 
 
@@ -140,8 +170,22 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
         rack = Rack(run.cluster, run.place.work)
         if not (NAMESPACES / rack.namespace).exists():
             undo.add(rack.down)
-        rack.up(progress)
+        root = host_root.archive(run.place.cache, run.cluster.images.debian.mirror)
+        rack.up(progress, host_root=root)
     return rack
+
+
+def apply(run: Run, keyring: Keyring, found: Mapping[str, LocalFile]) -> Outcome | None:
+    """Bring the control-plane hosts to the configuration over SSH; None if there are none.
+
+    Raises:
+        FirstlightError: as `apply_cluster`.
+    """
+    if not run.cluster.control_plane.hosts:
+        return None
+    trees = trees_with(run.cluster, run.place, keyring, found)
+    site = site_of(run.cluster, run.place.work, keyring, trees, passphrase=run.passphrase, ask=run.ask)
+    return apply_cluster(site, run.reporter, datetime.now(UTC))
 
 
 def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) -> tuple[str, ...]:
@@ -172,7 +216,8 @@ def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) 
 
 def switch_on(rack: Rack, reporter: Reporter) -> tuple[str, ...]:
     """Switch on the lab's machines that are off, and return their names."""
-    were_off = tuple(name for name, state in rack.states().items() if state is PowerState.OFF)
+    states = rack.states()
+    were_off = tuple(name for name in rack.names if states[name] is PowerState.OFF)
     for name in were_off:
         rack.power_on(name)
         reporter.say(f"lab: {name} switched on, network first in its boot order")

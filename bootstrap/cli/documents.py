@@ -10,6 +10,7 @@ from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import stderr
 from bootstrap.disk import read_bundle, write_bundle
+from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys, preview_keys
 from bootstrap.plan import plan as compare
 from bootstrap.render.bundle import render_bundle
@@ -31,7 +32,8 @@ def render(call: Call, folder: Path) -> None:
     place = call.place(cluster)
     with place.locked():
         keys = ensure_keys(cluster, place.work, datetime.now(UTC), passphrase())
-    bundle = render_bundle(with_lab_key(cluster, place.work), keys.keyring.public)
+    public = keys.keyring.public
+    bundle = render_bundle(with_lab_key(cluster, place.work), public, joining(cluster, place.work, public))
     write_bundle(folder, bundle)
     stderr().print(f"{len(bundle)} documents in {folder}")
 
@@ -43,7 +45,9 @@ def plan(call: Call) -> None:
     cluster = call.cluster()
     place = call.place(cluster)
     keys = preview_keys(cluster, place.work, datetime.now(UTC), passphrase())
-    bundle = render_bundle(with_lab_key(cluster, place.work, make=False), keys.keyring.public)
+    public = keys.keyring.public
+    nodes = joining(cluster, place.work, public, keep=False)
+    bundle = render_bundle(with_lab_key(cluster, place.work, make=False), public, nodes)
     lines = keys.lines if keys.keyring.news else ()  # that all was kept is no change
     changes = compare(read_bundle(place.bundle), bundle, keys=lines)
     sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)

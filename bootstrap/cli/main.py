@@ -22,7 +22,7 @@ VERBS = {
     "up": (
         "run",
         "up",
-        "Do all steps: check, keys, render, plan, image build, lab up, serve; wait for the machines.",
+        "Do all steps, from check over apply to serve; wait for the machines.",
     ),
     "down": (
         "run",
@@ -49,6 +49,11 @@ VERBS = {
         "apply",
         "apply",
         "Bring the control-plane hosts to the configuration over SSH; restarts only what changed.",
+    ),
+    "kubeconfig": (
+        "kubeconfig",
+        "kubeconfig",
+        "Print the administrator's kubeconfig, or put it into your own (--merge).",
     ),
     "certs": ("certificates", "certs", "Show certificates, or issue them again (`renew`)."),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),

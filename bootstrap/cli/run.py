@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import click
 
 from bootstrap import steps
+from bootstrap.cli.apply import asking
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import emit, stderr
 from bootstrap.cli.screen import Screen
 from bootstrap.disk import finish_bundle
 from bootstrap.errors import PreflightError
+from bootstrap.model import Cluster
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
 from bootstrap.watch import machines_until_settled
@@ -38,7 +40,7 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     nothing. Ctrl-C takes back what this run has started.
     """
     cluster = call.cluster()
-    screen = Screen(stderr(), total=7 if cluster.lab else 6)
+    screen = Screen(stderr(), total=_steps(cluster))
     steps.check(call.paths(), cluster, screen)
     require_root("up")
     place = call.place(cluster)
@@ -46,16 +48,22 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     interrupt_on_sigterm()
     with place.locked():
         run = steps.Run(
-            configs=call.paths(), place=place, cluster=cluster, reporter=screen, passphrase=passphrase()
+            configs=call.paths(),
+            place=place,
+            cluster=cluster,
+            reporter=screen,
+            passphrase=passphrase(),
+            ask=asking(),
         )
         try:
             began = datetime.now(UTC)
-            fresh = dict.fromkeys(bring_up(run, undo), began)
+            switched_on, applied = bring_up(run, undo)
+            fresh = dict.fromkeys(switched_on, began)
             if not wait:
-                return 0
+                return applied
             usual = LAB_TIMEOUT_SECONDS if cluster.lab else RACK_TIMEOUT_SECONDS
             limit = usual if timeout is None else timeout
-            return report(call, run, fresh, limit)
+            return max(applied, report(call, run, fresh, limit))
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 screen.say("interrupted: taking back what this run started ...")
@@ -63,17 +71,28 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
             raise
 
 
-def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[str, ...]:
-    """Do the steps from keys to serve, and say so if nothing changed; return the machines just switched on."""
+def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[tuple[str, ...], int]:
+    """Do the steps from keys to serve, and say so if nothing changed.
+
+    Return the machines just switched on, and 0, or EXIT_PARTLY if a control-plane host is not as it should be.
+    """
     keyring = steps.keys(run)
+    found = steps.programs(run)
     bundle = steps.render(run, keyring.public)
     changed = (*steps.write(run, bundle), *(f"{KEYS}{change.name}" for change in keyring.news))
     built = steps.build_images(run)
     rack = steps.lab_up(run, undo)
+    outcome = steps.apply(run, keyring, found)
     switched_on = steps.serve(run, rack, undo, changed=changed)
-    if not (undo.actions or changed or built or switched_on):
+    applied = outcome.changes if outcome else 0
+    if not (undo.actions or changed or built or applied or switched_on):
         run.reporter.say("nothing changed: everything runs as the configuration says")
-    return switched_on
+    return switched_on, EXIT_PARTLY if outcome and outcome.exit_code else 0
+
+
+def _steps(cluster: Cluster) -> int:
+    """Return how many steps `up` has."""
+    return 6 + bool(cluster.lab) + 2 * bool(cluster.control_plane.hosts)
 
 
 def report(call: Call, run: steps.Run, fresh: Mapping[str, datetime], timeout_seconds: float) -> int:

@@ -36,8 +36,12 @@ def context_name(cluster: Cluster) -> str:
     return f"firstlight-{cluster.metadata.name}"
 
 
-def admin_kubeconfig(cluster: Cluster, keyring: Keyring, *, row: str = "admin") -> Secret:
+def admin_kubeconfig(
+    cluster: Cluster, keyring: Keyring, *, row: str = "admin", server: str | None = None
+) -> Secret:
     """Return the kubeconfig of an administrator as JSON; `row` "super-admin" is the break-glass one.
+
+    `server` is the URL to call in place of the control-plane endpoint.
 
     Raises:
         UsageError: the keyring has no such certificate.
@@ -46,9 +50,9 @@ def admin_kubeconfig(cluster: Cluster, keyring: Keyring, *, row: str = "admin") 
         raise UsageError(f"there is no certificate {row}; make it with: certs renew {row}")
     credentials = Credentials(keyring.certificates[row], keyring.keys[row])
     name = context_name(cluster)
-    server = f"https://{cluster.kubernetes.control_plane_endpoint}"
+    url = server or f"https://{cluster.kubernetes.control_plane_endpoint}"
     ca = keyring.certificates["ca"]
-    return kubeconfig(name=name, server=server, ca=ca, user=f"{name}-{row}", credentials=credentials)
+    return kubeconfig(name=name, server=url, ca=ca, user=f"{name}-{row}", credentials=credentials)
 
 
 def kubeconfig(*, name: str, server: str, ca: bytes, user: str, credentials: Credentials) -> Secret:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab import accel, network, requirements, router, ssh
+from bootstrap.lab import accel, gateway, network, requirements, router, ssh
 from bootstrap.lab.container import Container
 from bootstrap.lab.host import port_of
 from bootstrap.lab.hosts import Hosts
@@ -29,6 +29,8 @@ class Rack:
     def __init__(self, cluster: Cluster, work: Path) -> None:
         self._vms = {vm.name: vm for vm in vms_from(cluster)}
         self._work = work.resolve()
+        port = cluster.kubernetes.endpoint_port
+        self._servers = tuple(f"{host.address}:{port}" for host in cluster.control_plane.hosts)
         self._accel = cluster.lab.accel if cluster.lab else "auto"
         self._network = Network(
             namespace=f"fl-{cluster.metadata.name}",
@@ -73,6 +75,7 @@ class Rack:
         progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
         network.build(self._network, [vm.tap for vm in self._vms.values()])
         self._start_router()
+        self._start_gateway()
         for vm in self._vms.values():
             progress(f"lab: disks of {vm.name}")
             self._furnish(vm, progress)
@@ -99,6 +102,7 @@ class Rack:
             self._end_processes()
             network.remove(self._network)
             self._router_pid_file.unlink(missing_ok=True)
+            self._gateway_pid_file.unlink(missing_ok=True)
 
     def power_on(self, name: str) -> None:
         """Switch on a machine or a host; one that is on stays as it is.
@@ -276,6 +280,18 @@ class Rack:
             str(self._router_pid_file),
         )
         network.run(self.in_namespace(command))
+
+    @property
+    def _gateway_pid_file(self) -> Path:
+        return self._lab / "gateway.pid"
+
+    def _start_gateway(self) -> None:
+        """Open the door to the rack's API servers; one that is open stays so, with its port."""
+        if not self._servers or running_pid(self._gateway_pid_file, str(self._gateway_pid_file)) is not None:
+            return
+        files = (self._gateway_pid_file, gateway.port_file(self._work))
+        command = (sys.executable, "-I", str(gateway.__file__), *map(str, files), str(self._network.file))
+        network.run((*command, *self._servers))
 
     def _end_processes(self) -> None:
         for _ in range(SWEEPS):

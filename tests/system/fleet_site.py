@@ -36,8 +36,6 @@ apiVersion: firstlight/v1alpha1
 kind: Cluster
 metadata: {{name: {name}}}
 kubernetes: {{version: v1.36.4, controlPlaneEndpoint: "10.79.0.10:6443", cni: {{plugin: none}}}}
-controlPlane: {{hosts: [{{name: m1, address: 10.79.0.10}}]}}
-etcd: {{members: [m1]}}
 appliance:
   interface: srv0
   address: {server}/20

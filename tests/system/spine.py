@@ -17,6 +17,8 @@ from bootstrap.status import stranger
 
 ROOT = Path(__file__).parents[2]
 LAB = "configs/lab.yaml"
+BARE = "tests/system/bare.yaml"
+"""The same rack without a control plane."""
 CACHE = ROOT / "deploy" / "cache"
 """Images are slow to build: one that is there already is used."""
 LONGEST_RUN_SECONDS = 1500.0  # two emulated machines install in about five minutes on two idle cores

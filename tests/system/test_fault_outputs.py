@@ -17,7 +17,7 @@ from tests.tier import Promise, dice, rounds, seed
 
 pytestmark = [pytest.mark.system, pytest.mark.promise]
 
-LAB = ROOT / "configs" / "lab.yaml"
+LAB = ROOT / "tests" / "system" / "bare.yaml"
 OTHER = 'pools:\n  - name: workers\n    kernelArgs: ["quirk=1"]\n'
 SYNCS = 60  # of the changed documents, their folders, and the swap
 PATIENCE_SECONDS = 60
@@ -48,7 +48,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def keys_and_documents(folder: Path) -> dict[str, dict[str, str]]:
-    return {"keys": tree(folder / "deploy/lab/pki"), "documents": tree(folder / "out")}
+    return {"keys": tree(folder / "deploy/bare/pki"), "documents": tree(folder / "out")}
 
 
 def failed_helpfully(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.cycles import BOOT_SECONDS, arm_and_cycle, wait_until_booted_again, write_passes
 from tests.system.lossy_wire import LossyWire, Tally
-from tests.system.spine import CACHE, LAB, Site, leftovers, show_logs
+from tests.system.spine import BARE, CACHE, Site, leftovers, show_logs
 from tests.tier import Promise, rounds
 
 # Not in CI yet: its small count has not been seen to pass on a quiet machine.
@@ -24,7 +24,7 @@ def fixture_site(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     site = Site(
         deploy=tmp_path_factory.mktemp("wire"),
         cache=CACHE,
-        configs=(LAB, "tests/system/overlay-wire.yaml"),
+        configs=(BARE, "tests/system/overlay-wire.yaml"),
         name="labwire",
     )
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.spine import CACHE, HEARS_CTRL_C, LAB, ROOT, Site, interrupt, leftovers, running, wait_for
+from tests.system.spine import BARE, CACHE, HEARS_CTRL_C, ROOT, Site, interrupt, leftovers, running, wait_for
 from tests.tier import dice
 
 pytestmark = pytest.mark.system
@@ -24,7 +24,7 @@ LAST_MOMENT = "making the boot loaders"  # all mounts are there by then, and a c
 
 @pytest.fixture(name="site")
 def fixture_site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(deploy=tmp_path / "deploy", cache=CACHE, configs=(LAB, OVERLAY), name="labint")
+    site = Site(deploy=tmp_path / "deploy", cache=CACHE, configs=(BARE, OVERLAY), name="labint")
     yield site
     site.run("down", timeout=120)
 

@@ -1,10 +1,11 @@
-"""The main job: two bare machines, power-on to their own disks, by one command. The tests build on each other."""
+"""The main job: bare machines, from power-on to Ready nodes, by one command. The tests build on each other."""
 
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.system.cycles import (
     wait_until_each_says_more,
     write_passes,
 )
+from tests.system.kubectl import Kubectl, kubectl_of
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.tier import Promise, rounds
 
@@ -31,6 +33,7 @@ ADDRESSES = {"w1": "10.77.0.101", "w2": "10.77.0.102"}
 COMMITS = dict.fromkeys(NAMES, "firstlight: commit: ")
 STARTED = dict.fromkeys(NAMES, "from here: root=PARTUUID=")
 LOGINS = {name: f"{name} login:" for name in NAMES}
+ON_DISK = {"installed", "joined", "ready"}
 
 
 @pytest.fixture(scope="module", name="site")
@@ -55,16 +58,16 @@ def _consoles(site: Site, request: pytest.FixtureRequest) -> Iterator[None]:
         show_logs(site)
 
 
-def test_one_command_takes_both_machines_from_power_on_to_their_own_disk(first: Outcome, site: Site) -> None:
-    """The command exits 0 and prints both machines as installed, one BIOS and one UEFI."""
+def test_one_command_takes_both_machines_from_power_on_to_ready(first: Outcome, site: Site) -> None:
+    """The command exits 0 and prints both machines as Ready nodes, one BIOS and one UEFI."""
     assert first.code == 0, first.err[-4000:]
     lines = [re.split(r"\s{2,}", line.strip()) for line in first.out.strip().splitlines()]
     assert [
         "NAME", "POOL", "STATE", "FIRMWARE", "ADDRESS", "DISK", "SINCE", "MESSAGE",
     ] == lines[0]  # fmt: skip
-    assert ["w1", "workers", "installed", "bios", "10.77.0.101", "virtio-w1-root 8 GiB"] == lines[1][:6]
-    assert ["w2", "workers", "installed", "uefi", "10.77.0.102", "virtio-w2-root 8 GiB"] == lines[2][:6]
-    assert {"booted from disk, ssh answers"} == {line[-1] for line in lines[1:]}
+    assert ["w1", "workers", "ready", "bios", "10.77.0.101", "virtio-w1-root 8 GiB"] == lines[1][:6]
+    assert ["w2", "workers", "ready", "uefi", "10.77.0.102", "virtio-w2-root 8 GiB"] == lines[2][:6]
+    assert {"Ready, kubelet v1.20.2"} == {line[-1] for line in lines[1:]}
     assert {1} == {machine["attempts"] for machine in site.machines().values()}
 
 
@@ -81,6 +84,48 @@ def test_a_second_run_changes_nothing_and_says_so(first: Outcome, site: Site) ->
     assert before == {name: machine["arm"] for name, machine in site.machines().items()}
     assert {1} == {machine["attempts"] for machine in site.machines().values()}
     assert time.monotonic() - began < 60, "a second run waits for nothing"
+
+
+def test_kubectl_sees_what_status_shows(first: Outcome, site: Site) -> None:
+    """Real nodes, Ready, by the kubeconfig that deploy.py prints; one certificate request each, by our own identity."""
+    assert first.code == 0
+    kubectl = kubectl_of(site)
+
+    nodes = kubectl.data("get", "nodes")["items"]
+    ready = {
+        node["metadata"]["name"]: next(
+            one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready"
+        )
+        for node in nodes
+    }
+    assert dict.fromkeys(NAMES, "True") == ready
+    asked = kubectl.data("get", "certificatesigningrequests")["items"]
+    clients = [one for one in asked if one["spec"]["signerName"].endswith("kube-apiserver-client-kubelet")]
+    assert {"firstlight:claims"} == {one["spec"]["username"] for one in clients}
+    assert len(NAMES) == len(clients)
+
+
+def test_pods_run_speak_and_reach_each_other(first: Outcome, site: Site) -> None:
+    """Logs and exec go through the kubelets' own certificates; a pod reaches one on the other node, and a Service."""
+    assert first.code == 0
+    kubectl = kubectl_of(site)
+    serve = "echo hello from $HOSTNAME; mkdir /tmp/www; echo page > /tmp/www/page; httpd -f -h /tmp/www"
+    kubectl.run_pod("p1", node="w1", script=serve)
+    kubectl.run_pod("p2", node="w2", script="sleep 3600")
+
+    assert "hello from p1" == kubectl("logs", "p1")
+    kubectl("expose", "pod", "p1", "--port=80", "--name=s1")
+    service = kubectl("get", "service", "s1", "--output", "jsonpath={.spec.clusterIP}")
+    for address in (kubectl.address("p1"), service):
+        wait_for(partial(serves_page, kubectl, "p2", address), f"a page from {address}", timeout=60)
+    kubectl("delete", "service", "s1")
+    kubectl("delete", "pod", "p1", "p2", "--grace-period=1")
+
+
+def serves_page(kubectl: Kubectl, pod: str, address: str) -> bool:
+    """Return whether the web server at `address` gives its page to somebody in `pod`."""
+    ask = f"printf 'GET /page HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80 | tail -n 1"
+    return kubectl("exec", pod, "--", "sh", "-c", ask) == "page"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +188,8 @@ def test_each_reboot_with_the_network_first_boots_from_disk(
 
     for name, now in says(site, sent).items():
         machine = site.machine(name)
-        assert ("installed", 1) == (machine["state"], machine["attempts"])
+        assert machine["state"] in ON_DISK
+        assert 1 == machine["attempts"]
         assert 1 == write_passes(site, name)
         assert reboots <= now - before[name], "each boot was sent to its disk by our server"
     promise(
@@ -179,7 +225,7 @@ def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
 
     wait_for(lambda: all_are_up(site), "their own systems are heard", timeout=BOOT_SECONDS)
     for name, machine in site.machines().items():
-        assert ("installed", 1) == (machine["state"], machine["attempts"])
+        assert ("ready", 1) == (machine["state"], machine["attempts"])
         assert passes[name] + 1 == write_passes(site, name)
     promise(
         promise="S-08 network first, reports lost",
@@ -190,7 +236,7 @@ def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
 
 
 def all_are_up(site: Site) -> bool:
-    """Return whether every machine runs from its disk and SSH answers."""
+    """Return whether every machine runs from its disk, SSH answers, and its node is Ready."""
     return all(is_done(machine) for machine in site.machines().values())
 
 

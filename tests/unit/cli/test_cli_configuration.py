@@ -25,8 +25,8 @@ def test_each_sample_passes_check(firstlight: Firstlight, sample: Path, snapshot
     assert snapshot() == before
 
 
-def test_there_are_three_samples() -> None:
-    assert [path.stem for path in SAMPLES] == ["example", "ha", "lab"]
+def test_there_are_four_samples() -> None:
+    assert [path.stem for path in SAMPLES] == ["example", "ha", "lab-ha", "lab"]
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "render --output out", "certs status", "up", "down"])

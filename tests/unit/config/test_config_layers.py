@@ -75,7 +75,7 @@ def test_a_problem_points_to_the_file_the_value_came_from(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         config.load([LAB, site])
 
-    taken = "10.77.0.101 is taken (machines.0.address, line 41); write such as 10.77.0.200"
+    taken = "10.77.0.101 is taken (machines.0.address, line 45); write such as 10.77.0.200"
     assert str(caught.value).splitlines() == [
         f"{site}:3:14: machines.1.address: {taken}",
         f"{site}:4:14: kubernetes.versoin: is not a known key; did you mean version?",
@@ -97,7 +97,7 @@ def test_explain_names_the_place_of_one_value(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(CONFIGS.parent)
 
     assert config.explain([Path("configs/lab.yaml")], "appliance.address") == (
-        "appliance.address = 10.77.0.1/24  (configs/lab.yaml:25:12)"
+        "appliance.address = 10.77.0.1/24  (configs/lab.yaml:29:12)"
     )
 
 

@@ -165,7 +165,7 @@ def test_containerd_of_every_family_uses_the_same_cgroups_and_finds_its_plugins(
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": True}
     plugins = {"debian": "/usr/lib/cni", "flatcar": "/opt/cni/bin", "fedora-coreos": "/usr/libexec/cni"}
     assert cri["cni"] == {"bin_dir": plugins[family], "conf_dir": "/etc/cni/net.d"}
-    assert "sandbox_image" not in cri
+    assert cri["sandbox_image"] == "localhost/pause:1"
 
 
 def test_the_sandbox_image_can_be_named() -> None:

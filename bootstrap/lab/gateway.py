@@ -1,0 +1,103 @@
+"""A door into the rack for the operator's own kubectl: a port on this computer's loopback that leads to the API.
+
+The rack's network has no way out. This process listens on 127.0.0.1 of the computer, then enters the rack's network
+namespace (setns(2)) and connects there to the first API server that answers. It ends with the rack.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+CLONE_NEWNET = 0x40000000  # setns(2)
+DIAL_SECONDS = 2.0  # an API server that is frozen must not be waited for long: the next one answers
+CHUNK = 64 * 1024
+
+Address = tuple[str, int]
+
+
+def port_file(work: Path) -> Path:
+    """Return the file that holds the port of the door into the rack of the work folder `work`."""
+    return work / "lab" / "gateway.port"
+
+
+def listening(wanted: int) -> socket.socket:
+    """Return a socket that listens on loopback, at the port `wanted` if nobody has it, else at any."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError):
+            return socket.create_server((LOOPBACK, port), backlog=64)
+    raise OSError("no port is free on loopback")
+
+
+def enter(namespace: Path) -> None:
+    """Have this thread, and the sockets that it makes from now on, belong to a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with namespace.open("rb") as file:
+        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+
+
+async def serve(door: socket.socket, servers: Sequence[Address]) -> None:
+    """Lead every connection at `door` to the first of `servers` that takes it, until cancelled."""
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            try:
+                there_reader, there_writer = await dial(servers)
+            except OSError:
+                return
+            with contextlib.closing(there_writer):
+                await asyncio.gather(pass_on(reader, there_writer), pass_on(there_reader, writer))
+
+    async with await asyncio.start_server(lead, sock=door) as server:
+        await server.serve_forever()
+
+
+async def dial(servers: Sequence[Address]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first of `servers` that answers in time.
+
+    Raises:
+        OSError: none does.
+    """
+    for host, port in servers:
+        with contextlib.suppress(OSError, TimeoutError):
+            return await asyncio.wait_for(asyncio.open_connection(host, port), DIAL_SECONDS)
+    raise OSError("no API server answers")
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hand over what is read until its end, and end the other side's input then."""
+    with contextlib.suppress(OSError):
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+def main(pid_file: str, port_file: str, namespace: str, *servers: str) -> None:
+    """Go to the background and serve until SIGTERM; by then the files hold the pid and the port."""
+    ports = Path(port_file)
+    with listening(int(ports.read_text()) if ports.is_file() else 0) as door:
+        ports.write_text(f"{door.getsockname()[1]}\n")
+        pid = os.fork()
+        if pid:
+            Path(pid_file).write_text(f"{pid}\n")
+            return
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nothing, standard)
+        enter(Path(namespace))
+        door.setblocking(False)
+        addresses = [(host, int(port)) for host, _, port in (server.rpartition(":") for server in servers)]
+        asyncio.run(serve(door, addresses))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
