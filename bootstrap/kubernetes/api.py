@@ -289,8 +289,8 @@ def _client(access: Access, server: str, timeout: httpx2.Timeout) -> Client:
         config = SingleConfig(
             context_name="firstlight",
             context=Context(cluster="firstlight", user="firstlight"),
-            cluster=Cluster(server=server, certificate_auth=str(access.authority.resolve())),
-            user=User(client_cert=str(access.certificate.resolve()), client_key=str(access.key.resolve())),
+            cluster=Cluster(server=server, certificate_auth=str(access.authority.absolute())),
+            user=User(client_cert=str(access.certificate.absolute()), client_key=str(access.key.absolute())),
         )
         return Client(config, timeout=timeout, trust_env=False, field_manager=FIELD_MANAGER)
     except (OSError, ssl.SSLError) as error:

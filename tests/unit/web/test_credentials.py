@@ -72,3 +72,15 @@ def test_files_that_cannot_be_used_are_refused_in_words(pki: Path) -> None:
 
     with pytest.raises(ApiRefused, match=r"claims\.crt"):
         found.api.signing_request("x")
+
+
+def test_credentials_with_relative_paths_could_not_be_used(
+    pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pki.parent)
+
+    found = Credentials(Path("pki"))(RACK)
+
+    assert found is not None
+    assert isinstance(found.watching, Api)
+    assert found.watching._client("https://127.0.0.1:1") is not None
