@@ -1,0 +1,131 @@
+"""`deploy.py apply` with the whole control plane on a host of the lab: etcd and a real Kubernetes."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap.image import host as host_image
+from bootstrap.lab.rack import Rack
+from bootstrap.model import Cluster
+from bootstrap.progress import silent
+from tests.system.apply_lab import Hosts, document
+from tests.system.spine import CACHE, ROOT, Outcome, Site
+
+pytestmark = pytest.mark.system
+
+NAME = f"plane{os.getpid()}"
+WANTED = ({"name": "m1", "address": "10.77.0.11", "user": "core"},)
+UNITS = (
+    "etcd.service",
+    "kube-apiserver.service",
+    "kube-controller-manager.service",
+    "kube-scheduler.service",
+)
+RUN_SECONDS = 240.0
+
+
+def configuration(**more: Any) -> dict[str, Any]:
+    made = document(NAME, WANTED, ("m1",))
+    made["kubernetes"] |= {"version": "v1.20.2", "binaries": {"build": str(ROOT / "tests/kubernetes/build")}}
+    made["kubernetes"] |= more
+    return made
+
+
+class Plane:
+    """A folder with a configuration, and the host that it speaks of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "config.yaml"
+        self.site = Site(folder / "deploy", CACHE, (str(self.file),), NAME)
+        self.write()
+
+    def write(self, **more: Any) -> None:
+        self.file.write_text(json.dumps(configuration(**more)))  # JSON is YAML too
+
+    def run(self, *arguments: str) -> Outcome:
+        return self.site.run(*arguments, timeout=RUN_SECONDS)
+
+    def apply(self, *arguments: str) -> dict[str, Any]:
+        done = self.run("--output", "json", "apply", *arguments)
+        assert done.code == 0, done.err
+        found: dict[str, Any] = json.loads(done.out)
+        return found
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    found = Plane(tmp_path_factory.mktemp("plane"))
+    rack = Rack(Cluster.model_validate(configuration()), found.site.work)
+    found.site.work.mkdir(parents=True, mode=0o700)
+    try:
+        rack.up(host_root=host_image.build(CACHE, silent))
+        yield found
+    finally:
+        rack.down()
+
+
+@pytest.fixture
+def hosts(plane: Plane) -> Hosts:
+    cluster = Cluster.model_validate(configuration())
+    return Hosts(Rack(cluster, plane.site.work), plane.site.work, cluster)
+
+
+def test_a_control_plane_from_nothing_is_proven_from_end_to_end(plane: Plane, hosts: Hosts) -> None:
+    found = plane.apply()
+
+    assert found["hosts"]["m1"]["state"] == "done"
+    assert "ClusterRoleBinding/kubeadm:cluster-admins" in found["objects"]
+    assert "API: an object written and read through https://10.77.0.11:6443" in found["proven"]
+    assert "etcd: 1 members healthy, a key written and read through each" in found["proven"]
+    assert hosts.run("m1", "systemctl", "--failed", "--plain", "--no-legend") == ""
+
+
+def test_again_nothing_changes_and_nothing_restarts(plane: Plane, hosts: Hosts) -> None:
+    pids = [hosts.pid("m1", unit) for unit in UNITS]
+    found = plane.apply()
+
+    assert (found["changes"], found["objects"]) == (0, [])
+    assert [hosts.pid("m1", unit) for unit in UNITS] == pids
+
+
+def test_a_new_name_of_the_api_server_restarts_the_api_server_alone(plane: Plane, hosts: Hosts) -> None:
+    pids = dict(zip(UNITS, (hosts.pid("m1", unit) for unit in UNITS), strict=True))
+    plane.write(apiServer={"certSANs": ["api.example.net"]})
+    shown = plane.run("apply", "--dry-run")
+    assert [line for line in shown.out.splitlines() if line.startswith("m1:")] == [
+        "m1: files: 1 changed",
+        "m1: restart kube-apiserver.service",
+    ]
+    assert "-----BEGIN CERTIFICATE-----" in shown.out
+    assert "PRIVATE KEY" not in shown.out
+    assert [hosts.pid("m1", unit) for unit in UNITS] == list(pids.values())
+
+    found = plane.apply()
+
+    assert [step for step in found["hosts"]["m1"]["steps"] if "healthy" not in step] == [
+        "m1: files: 1 changed",
+        "m1: restart kube-apiserver.service",
+    ]
+    assert hosts.pid("m1", "kube-apiserver.service") != pids["kube-apiserver.service"]
+    assert (
+        hosts.pid("m1", "etcd.service") == pids["etcd.service"]
+    )  # the others lose their leases and end by themselves
+
+
+def test_a_host_that_is_not_there_is_a_mistake_of_the_command_line(plane: Plane) -> None:
+    done = plane.run("apply", "--limit", "m7")
+
+    assert done.code == 2
+    assert "no control-plane host is called m7; there are: m1" in done.err
+
+
+def test_no_secret_went_through_a_log(plane: Plane, hosts: Hosts) -> None:
+    key = (plane.site.work / "pki" / "apiserver.key").read_text().splitlines()[1]
+    journal = hosts.run("m1", "journalctl", "--no-pager", "-o", "cat")
+
+    assert key not in journal
+    assert "PRIVATE KEY" not in journal
