@@ -17,6 +17,8 @@ CHECKERS = (
     "dash",
     "dosfstools",
     "dpkg-dev",  # tests/kubernetes/build
+    "etcd-client",
+    "etcd-server",
     "fdisk",
     "file",
     "gdisk",
