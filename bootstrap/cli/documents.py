@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from bootstrap.binaries import recorded
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import stderr
 from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys, preview_keys
+from bootstrap.model import Cluster
 from bootstrap.plan import plan as compare
 from bootstrap.render.bundle import render_bundle
 from bootstrap.rendering import with_lab_key
@@ -41,7 +43,10 @@ def render(call: Call, folder: Path) -> None:
 @click.command()
 @click.pass_obj
 def plan(call: Call) -> None:
-    """Print what `up` would do, in order, and a diff against what was last applied. Writes nothing."""
+    """Print what `up` would do, in order, and a diff against what was last applied. Writes nothing.
+
+    Control-plane hosts that were applied before are looked at over SSH.
+    """
     cluster = call.cluster()
     place = call.place(cluster)
     keys = preview_keys(cluster, place.work, datetime.now(UTC), passphrase())
@@ -51,3 +56,16 @@ def plan(call: Call) -> None:
     lines = keys.lines if keys.keyring.news else ()  # that all was kept is no change
     changes = compare(read_bundle(place.bundle), bundle, keys=lines)
     sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)
+    sys.stdout.write(_hosts(call, cluster, was_applied=bool(recorded(place.work))))
+
+
+def _hosts(call: Call, cluster: Cluster, *, was_applied: bool) -> str:
+    """Return what would change on control-plane hosts; before the first time it is everything."""
+    names = ", ".join(host.name for host in cluster.control_plane.hosts)
+    if not names:
+        return ""
+    if not was_applied:
+        return f"apply the control plane to {names} for the first time; `apply --dry-run` shows it whole\n"
+    from bootstrap.cli.apply import host_changes  # noqa: PLC0415  # what speaks to hosts is slow to import
+
+    return host_changes(call, cluster)
