@@ -1,7 +1,8 @@
 """What leads each host from what is there to its tree, as data in the order of the work. Pure.
 
 Files come first, on all hosts side by side; then unit by unit: what is down starts together, what runs with
-something older restarts one host at a time, with a probe before and after.
+something older restarts one host at a time, with a probe before and after. What runs with certificates that have
+ended is not well: it restarts together, for members of etcd hear each other again only then.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TypeAlias, assert_never
 
 from bootstrap.apply import etcd_data
 from bootstrap.apply.diffs import diff
+from bootstrap.apply.expiry import has_ended
 from bootstrap.apply.facts import Facts, Found, UnitFacts
 from bootstrap.apply.manifest import journal, manifest, sha256_of, stamp_of
 from bootstrap.kubernetes.tree import HostFile, HostTree, Unit
@@ -285,19 +287,38 @@ def _unit(work: _Work, name: str) -> Iterator[Phase]:
     mine = {host: wanted[host] for host in wanted if host in work.facts}
     down = [host for host in mine if not _unit_facts(work, host, name).is_up]
     stale = [host for host in mine if host not in down and _is_stale(work, *mine[host])]
+    ended = [host for host in stale if has_ended(*mine[host], work.facts[host])]
+    stamps = {host: stamp_of(unit, tree) for host, (tree, unit) in mine.items()}
+    if ended:
+        yield _before_all(name, list(wanted), [*down, *ended])
     needs = work.needs if name == etcd_data.UNIT else ()
-    yield tuple(Start(host, name, stamp_of(mine[host][1], mine[host][0]), needs) for host in down)
-    yield tuple(Probe(host, name, "after its start") for host in down)
-    for host in stale:
-        others = [other for other in wanted if other != host]
-        yield tuple(Probe(other, name, f"before {host} restarts") for other in others)
-        yield (Restart(host, name, stamp_of(mine[host][1], mine[host][0])),)
-        yield (Probe(host, name, "after its restart"),)
+    starts = [Start(host, name, stamps[host], needs) for host in down]
+    yield (*starts, *(Restart(host, name, stamps[host]) for host in ended))
+    yield (
+        *(Probe(host, name, "after its start") for host in down),
+        *(Probe(host, name, "after its restart") for host in ended),
+    )
+    yield from _one_by_one(name, list(wanted), {host: stamps[host] for host in stale if host not in ended})
     yield tuple(
         Enable(host, name)
         for host in mine
         if host not in down and _unit_facts(work, host, name).enabled not in ENABLED
     )
+
+
+def _one_by_one(name: str, hosts: Sequence[str], stamps: Mapping[str, str]) -> Iterator[Phase]:
+    for host in stamps:
+        yield tuple(Probe(other, name, f"before {host} restarts") for other in hosts if other != host)
+        yield (Restart(host, name, stamps[host]),)
+        yield (Probe(host, name, "after its restart"),)
+
+
+def _before_all(name: str, hosts: Sequence[str], ill: Collection[str]) -> Phase:
+    """Return the probes before all that are `ill` restart: only a majority of others can be well without them."""
+    well = [host for host in hosts if host not in ill]
+    if 2 * len(well) <= len(hosts):
+        return ()
+    return tuple(Probe(host, name, f"before {', '.join(ill)} restarts") for host in well)
 
 
 def _unit_facts(work: _Work, host: str, name: str) -> UnitFacts:
