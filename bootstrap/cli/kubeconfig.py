@@ -18,7 +18,7 @@ from bootstrap.disk import write_file
 from bootstrap.errors import UsageError
 from bootstrap.keys import FOLDER, ensure_keys, renew_keys
 from bootstrap.kubernetes.kubeconfig import admin_kubeconfig, merged
-from bootstrap.lab.gateway import LOOPBACK, port_file
+from bootstrap.lab.door import door
 from bootstrap.model import Cluster
 from bootstrap.workplace import PRIVATE, Workplace
 from certs.keyring import Keyring
@@ -50,7 +50,7 @@ def kubeconfig(call: Call, merge: bool, break_glass: bool) -> None:  # noqa: FBT
     with place.locked():
         keyring = _keyring(cluster, place, GLASS if break_glass else ADMIN)
     row = GLASS if break_glass else ADMIN
-    text = admin_kubeconfig(cluster, keyring, row=row, server=_door(cluster, place)).reveal()
+    text = admin_kubeconfig(cluster, keyring, row=row, server=door(cluster, place.work)).reveal()
     ours = json.loads(text)
     if merge:
         _merge(ours)
@@ -73,16 +73,6 @@ def _keyring(cluster: Cluster, place: Workplace, row: str) -> Keyring:
         log.write(json.dumps(note) + "\n")
     stderr().print(f"this kubeconfig is root in {place.name} until it expires; remove it when you are done")
     return keyring
-
-
-def _door(cluster: Cluster, place: Workplace) -> str | None:
-    """Return the URL by which this computer reaches the API servers of its lab; None for a real rack."""
-    if cluster.lab is None or not cluster.lab.hosts:
-        return None
-    try:
-        return f"https://{LOOPBACK}:{int(port_file(place.work).read_text())}"
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the lab of {place.name} is not up; `up` or `lab up` starts it") from error
 
 
 def _merge(ours: dict[str, Any]) -> None:

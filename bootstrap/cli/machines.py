@@ -11,12 +11,13 @@ import click
 from rich.live import Live
 
 from bootstrap.cli.main import Call
-from bootstrap.cli.results import emit, stdout, table
+from bootstrap.cli.results import emit, stderr, stdout, table
 from bootstrap.errors import FirstlightError, UsageError
 from bootstrap.operator import Operator
 from bootstrap.status import HEADINGS, is_broken, rows, stranger
 
 REFRESH_SECONDS = 1.0
+EXIT_PARTLY = 3
 EVENT_HEADINGS = ("TIME", "MACHINE", "WHAT", "DECISION", "REASON")
 
 
@@ -113,12 +114,62 @@ def arm(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click call
 @machine.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Do not wait until its pods have left.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, metavar="SECONDS",
+    help="How long its pods may take to leave.",
+)  # fmt: skip
 @click.pass_obj
-def retire(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click calls it
-    """Never install or boot the machine NAME again, until it is armed. Its disk is left alone."""
+def retire(call: Call, name: str, yes: bool, force: bool, timeout: float) -> int:  # noqa: FBT001  # click calls it
+    """Never install or boot the machine NAME again, until it is armed. Its disk is left alone.
+
+    If it is a node, its pods are moved away and it is taken out of the cluster first; exits 3 if that could not be
+    done: then run this again.
+    """
+    asked = operator(call)
+    found = asked.machine(name)
     if not yes:
         confirm(f"retire {name}?")
-    show(call, [operator(call).act(name, "retire")])
+    undone = _leave(call, found, 0 if force else timeout)
+    after = asked.act(name, "retire")
+    show(call, [after])
+    return _tell_retired(after, undone)
+
+
+def _leave(call: Call, found: Mapping[str, Any], seconds: float) -> str:
+    """Take the machine's node out of the cluster; return why that could not be done, or nothing.
+
+    Raises:
+        PodsStay: its pods did not leave.
+    """
+    from bootstrap import leaving  # noqa: PLC0415  # status need not load a client of Kubernetes
+    from bootstrap.kubernetes.leaving import Leave, PodsStay  # noqa: PLC0415
+
+    node = leaving.node_of(found)
+    if node is None or not (cluster := call.cluster()).control_plane.hosts:
+        return ""
+    how = Leave(seconds=seconds, tell=stderr().print)
+    try:
+        leaving.leave_cluster(cluster, call.place(cluster).work, node, how)
+    except PodsStay:
+        raise
+    except FirstlightError as error:
+        return str(error)
+    return ""
+
+
+def _tell_retired(after: Mapping[str, Any], undone: str) -> int:
+    from bootstrap.leaving import end_of_access  # noqa: PLC0415  # as above
+
+    if line := end_of_access(after, datetime.now(UTC)):
+        stderr().print(line)
+    if not undone:
+        return 0
+    stderr().print(
+        f"{after['name']} is retired, but its node could not be taken out of the cluster ({undone}); "
+        f"later, run this again: machine retire {after['name']}"
+    )
+    return EXIT_PARTLY
 
 
 def confirm(question: str) -> None:
