@@ -39,11 +39,21 @@ def apply(call: Call, limit: tuple[str, ...], dry_run: bool) -> int:  # noqa: FB
     done.
     """
     cluster = call.cluster()
-    if not cluster.control_plane.hosts:
-        raise UsageError("controlPlane.hosts names no host; write there which hosts run the control plane")
+    must_have_hosts(cluster)
     if dry_run:
         sys.stdout.write(host_changes(call, cluster, limit=limit))
         return 0
+    return apply_to(call, cluster, limit)
+
+
+def must_have_hosts(cluster: Cluster) -> None:
+    """Return if there is a host to apply to; raises UsageError."""
+    if not cluster.control_plane.hosts:
+        raise UsageError("controlPlane.hosts names no host; write there which hosts run the control plane")
+
+
+def apply_to(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> int:
+    """Bring the hosts called `limit` (none: all) to the configuration, print what came of it, return the exit code."""
     outcome = _applied(call, cluster, limit)
     rows = [_row(outcome, name) for name in outcome.touched]
     emit(call.output, outcome.to_data(), HEADINGS, rows)

@@ -7,6 +7,7 @@ import click
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import emit, stderr
+from bootstrap.errors import UsageError
 from bootstrap.keys import key_status, renew_keys
 from certs.status import Condition, StatusRow
 
@@ -51,12 +52,34 @@ def cells(row: StatusRow) -> tuple[str, ...]:
 
 @certs.command()
 @click.argument("names", nargs=-1)
+@click.option(
+    "--apply", "and_apply", is_flag=True,
+    help="Bring them to the control-plane hosts as well, as `apply` does.",
+)  # fmt: skip
+@click.option(
+    "--limit", "limit", multiple=True, metavar="HOST",
+    help="With --apply, only to this control-plane host; may be repeated.",
+)  # fmt: skip
 @click.pass_obj
-def renew(call: Call, names: tuple[str, ...]) -> None:
-    """Issue certificates again for the keys they have: all but the authorities, or just NAMES."""
+def renew(call: Call, names: tuple[str, ...], and_apply: bool, limit: tuple[str, ...]) -> int:  # noqa: FBT001  # click calls it
+    """Issue certificates again for the keys they have: all but the authorities, or just NAMES.
+
+    It works also when all of them have expired. Hosts take them over with --apply, or with the verb `apply`.
+    """
+    from bootstrap.cli.apply import apply_to, must_have_hosts  # noqa: PLC0415  # the other verbs need no SSH
+
     cluster = call.cluster()
+    if and_apply:
+        must_have_hosts(cluster)
+    elif limit:
+        raise UsageError("--limit says which hosts get the certificates; it goes with --apply")
     place = call.place(cluster)
     with place.locked():
         done = renew_keys(cluster, place.work, datetime.now(UTC), passphrase(), names=names)
     for line in done.lines:
         stderr().print(line)
+    if and_apply:
+        return apply_to(call, cluster, limit)
+    if cluster.control_plane.hosts:
+        stderr().print("the control-plane hosts have the old ones still; to bring them the new ones: apply")
+    return 0
