@@ -67,7 +67,7 @@ def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> bool:
@@ -91,9 +91,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> bool:
     try:
         _write_tree(new, bundle)
         failpoints.reached("disk.bundle.before")
-        _swap(new, folder)
+        swap(new, folder)
         failpoints.reached("disk.bundle.after")
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return True
@@ -105,7 +105,7 @@ def finish_bundle(folder: Path) -> None:
     Raises:
         OSError: it could not be written.
     """
-    redo.finish(folder, write=write_file, sync=_sync_folder)
+    redo.finish(folder, write=write_file, sync=sync_folder)
 
 
 def read_bundle(folder: Path) -> dict[str, File]:
@@ -168,7 +168,7 @@ def _change_few(
         removed,
         stamp=stamp,
         write=write_file,
-        sync=_sync_folder,
+        sync=sync_folder,
     )
     return True
 
@@ -238,7 +238,7 @@ def _write_tree(folder: Path, bundle: Bundle) -> None:
         _sync_all(folder)
         return
     for each in made:
-        _sync_folder(each)
+        sync_folder(each)
 
 
 def _sync_all(folder: Path) -> None:
@@ -252,8 +252,8 @@ def _sync_all(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _swap(new: Path, old: Path) -> None:
-    """Give `new` the name of `old`; the old tree, if any, is then at `new`."""
+def swap(new: Path, old: Path) -> None:
+    """Give the folder `new` the name of `old`; the old tree, if any, is then at `new`."""
     if not old.exists():
         new.rename(old)
     elif not _exchange(new, old):
@@ -276,7 +276,7 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(one))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in `folder` to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -13,6 +13,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 ├── PreflightError          this computer lacks something; the text says what to install or change
 ├── ImageError              an image could not be built or found
 ├── HostError               a control-plane host was not reached or not changed (bootstrap/host_errors.py)
+├── BackupError             a backup could not be made, or is none that can be brought back
 ├── EtcdError               etcd did not answer, or not what it should (bootstrap/etcd.py)
 ├── ApplyError              the control plane does not do what it should after it was applied
 ├── ApiError                the Kubernetes API did not do it
@@ -110,6 +111,10 @@ class HostError(FirstlightError):
     def __init__(self, host: str, text: str) -> None:
         self.host = host
         super().__init__(text)
+
+
+class BackupError(FirstlightError):
+    """A backup could not be made or not be brought back; what was there is as it was."""
 
 
 class EtcdError(FirstlightError):

@@ -221,19 +221,25 @@ def _told(what: str, act: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class Question:
-    """What `python -m bootstrap.etcd` is asked: `ask` is members, health, healthy or probe."""
+    """What `python -m bootstrap.etcd` is asked: `ask` is members, health, healthy, probe or snapshot (into `file`)."""
 
     ask: str
     addresses: Mapping[str, str]
     credentials: Credentials
     names: tuple[str, ...] = ()
     seconds: float = ANSWER_SECONDS
+    file: str = ""
 
     def to_json(self) -> bytes:
         """Return the question as it goes to the other process's stdin, the key in it: never to a file or argv."""
         parts = self.credentials
         pem = [parts.authority.decode(), parts.certificate.decode(), parts.key.reveal().decode()]
-        values = {"ask": self.ask, "addresses": dict(self.addresses), "names": list(self.names)}
+        values = {
+            "ask": self.ask,
+            "addresses": dict(self.addresses),
+            "names": list(self.names),
+            "file": self.file,
+        }
         return json.dumps({**values, "pem": pem, "seconds": self.seconds}).encode()
 
 
@@ -267,6 +273,10 @@ def _answer(etcd: Etcd, asked: Mapping[str, Any]) -> object:
             return {name: asdict(health) for name, health in etcd.health().items()}
         case "healthy":
             return etcd.wait_healthy(tuple(asked["names"]), float(asked["seconds"]))
+        case "snapshot":
+            with Path(asked["file"]).open("xb") as file:
+                etcd.snapshot(file)
+            return True
         case _:
             etcd.write_read_probe()
             return True

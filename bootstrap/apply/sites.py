@@ -76,7 +76,7 @@ def site_of(
         cluster=with_host_keys(cluster, work),
         work=work,
         trees=trees,
-        way=_way(cluster, work),
+        way=way_of(cluster, work),
         etcd_client=_etcd_client(keyring) if cluster.etcd.members else None,
         access=access_of(cluster, work),
         objects=rbac.objects(),
@@ -113,7 +113,8 @@ def servers_of(cluster: Cluster) -> tuple[str, ...]:
     return tuple(f"https://{host.address}:{port}" for host in cluster.control_plane.hosts)
 
 
-def _way(cluster: Cluster, work: Path) -> ssh.Way:
+def way_of(cluster: Cluster, work: Path) -> ssh.Way:
+    """Return how the control-plane hosts are reached: in a lab, through its namespace."""
     known = work / KNOWN_HOSTS
     if cluster.lab is None or not cluster.lab.hosts:
         return ssh.Way(known)

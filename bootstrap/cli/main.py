@@ -56,6 +56,16 @@ VERBS = {
         "Print the administrator's kubeconfig, or put it into your own (--merge).",
     ),
     "certs": ("certificates", "certs", "Show certificates, or issue them again (`renew`)."),
+    "backup": (
+        "backup",
+        "backup",
+        "Write keys, state and a snapshot of etcd to one file, for its owner alone.",
+    ),
+    "restore": (
+        "backup",
+        "restore",
+        "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
+    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }

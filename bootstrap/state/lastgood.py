@@ -31,6 +31,21 @@ def copy_of(database: Path) -> Path:
     return database.with_name(database.name + SUFFIX)
 
 
+def copy_to(database: Path, target: Path) -> None:
+    """Make `target`, which must not exist, a whole and checked copy of one moment of the store in `database`.
+
+    Whoever writes to the store meanwhile is not held up.
+
+    Raises:
+        StateError: it is damaged, or the copy could not be written.
+    """
+    try:
+        with closing(_opened(database)) as source:
+            _copy(source, target)
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(f"{database}: cannot be copied: {error}") from error
+
+
 class LastGood:
     """Copies the file in a thread of its own, at once and then every `every_seconds` if it has changed."""
 
@@ -61,9 +76,7 @@ class LastGood:
         """
         fresh = self._database.with_name(f".{self._database.name}.fresh")
         try:
-            # By its URI: a plain name would make an empty file where there is none.
-            where = f"{self._database.absolute().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(where, uri=True)) as source:
+            with closing(_opened(self._database)) as source:
                 revision: int = source.execute("SELECT revision FROM counter").fetchone()[0]
                 if revision == self._copied:
                     return False
@@ -92,6 +105,11 @@ class LastGood:
                 log.warning("%s", error)
             if self._stop.wait(self._every_seconds):
                 return
+
+
+def _opened(database: Path) -> sqlite3.Connection:
+    # By its URI: a plain name would make an empty file where there is none.
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:
