@@ -48,7 +48,7 @@ def _access(cluster: Cluster, work: Path) -> Access:
 
 def end_of_access(machine: Mapping[str, Any], now: datetime) -> str:
     """Return a line that says until when the cluster lets the machine in; empty if it never had a certificate."""
-    ends = (machine.get("claim") or {}).get("expiresAt")
+    ends = machine.get("accessUntil")
     if not ends:
         return ""
     name, end = machine["name"], datetime.fromisoformat(ends)

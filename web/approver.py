@@ -120,7 +120,13 @@ class Approver:
         """Return the machines that have claimed, by the name of their node."""
         changed, self._revision = self._site.ledger.changed_since(self._revision)
         self._known |= {record.mac: record for record in changed}
-        return {record.claim.node: record for record in self._known.values() if record.claim}
+        claimed = [record for record in self._known.values() if record.claim]
+        # Another machine may have got the name of one that went: the last in good standing is who is meant.
+        claimed.sort(key=lambda record: (self._is_good(record), record.claim and record.claim.bound_at))
+        return {record.claim.node: record for record in claimed if record.claim}
+
+    def _is_good(self, record: MachineRecord) -> bool:
+        return record.state in ON_DISK and self._site.cluster.machine_by_mac(record.mac) is not None
 
     def _decide_all(self, connection: Connection, by_node: Mapping[str, MachineRecord]) -> None:
         denials = 0
@@ -156,14 +162,14 @@ class Approver:
         """Return if the request may be approved; a new client key is written down before.
 
         Raises:
-            NotYet: the machine has not told its address.
+            NotYet: the machine has not told its address, or somebody else may still hold a certificate of its name.
             Denied: who asks is no node of ours in good standing, or wants other usages.
             RefusedRequest: the request itself is not exactly right.
             Refused: the machine's state forbids it.
         """
         if record is None or record.claim is None or not request.user.startswith(USER_PREFIX):
             raise Denied("no machine of ours has claimed this name")
-        if record.state not in ON_DISK or self._site.cluster.machine_by_mac(record.mac) is None:
+        if not self._is_good(record):
             raise Denied(f"{record.name} is {record.state}, or not in the configuration any more")
         if frozenset(request.usages) not in USAGES.get(request.signer, ()):
             raise Denied(f"it wants usages {', '.join(sorted(request.usages))}")
@@ -174,6 +180,9 @@ class Approver:
             serving_request(request.request, record.claim.node, addresses)
             return
         key = client_request(request.request, record.claim.node).fingerprint
+        former = former_until(record, self._known.values())
+        if former is not None and self._site.clock() < former:
+            raise NotYet
         self._change(record, lambda found, _: claims.renewed(found, key=key))
 
     def _note_end(self, request: SigningRequest, by_node: Mapping[str, MachineRecord]) -> None:
@@ -225,6 +234,22 @@ def message_of(node: NodeView | None) -> str:
     if node.is_ready:
         return clean(f"Ready, kubelet {node.version}" + (", cordoned" if node.is_cordoned else ""), 200)
     return clean(f"joined; not Ready: {node.message}", 200)
+
+
+def former_until(record: MachineRecord, others: Iterable[MachineRecord]) -> datetime | None:
+    """Return when the last certificate ends that has the name of this machine's node and may be another's.
+
+    A renewal does not tell which certificate it was asked for with. Whoever holds one of an earlier arm, or of an
+    earlier machine of that name, must not get another one: until those have ended, renewals wait.
+    """
+    node = record.claim.node if record.claim else record.name
+    namesakes = (one for one in others if one.mac != record.mac and node in (one.name, _node_of(one)))
+    ends = (record.former_until, *(one.access_until for one in namesakes))
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _node_of(record: MachineRecord) -> str | None:
+    return record.claim.node if record.claim else None
 
 
 def own_addresses(

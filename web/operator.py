@@ -72,6 +72,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "joins": record.mac in site.nodes.planned,
         "planned": site.nodes.planned.get(record.mac),
         "claim": shown["claim"],
+        "accessUntil": f"{record.access_until:%Y-%m-%dT%H:%M:%SZ}" if record.access_until else None,
         "running": shown["running"],
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),

@@ -86,7 +86,8 @@ class MachineRecord(Record):
 
     `arm` is the id of the permission to write its disk; `attempts` counts the write passes granted under it.
     `settled` is the number of the event that ended the arm: a report that comes twice gets it as its answer.
-    `answered` is what its last network boot got. `claim` is bound under the current arm, or None.
+    `answered` is what its last network boot got. `claim` is bound under the current arm, or None; `former_until` is
+    when the last certificate of earlier arms ends, which anybody may hold who had the machine's disk.
     """
 
     mac: str
@@ -112,7 +113,14 @@ class MachineRecord(Record):
     said: Introduction = Introduction()
     answered: str = ""
     claim: Claim | None = None
+    former_until: datetime | None = None
     running: Running | None = None
+
+    @property
+    def access_until(self) -> datetime | None:
+        """Return when the last certificate with its node's name ends; None if there never was one."""
+        ends = (self.former_until, self.claim.expires_at if self.claim else None)
+        return max((end for end in ends if end is not None), default=None)
 
 
 class Stranger(Record):

@@ -58,6 +58,7 @@ def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: 
         is_stuck=False,
         answered="",
         claim=None,
+        former_until=record.access_until,
         running=None,
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
@@ -76,7 +77,7 @@ def retire(record: MachineRecord, now: datetime) -> Change:
 
 def _last_access(record: MachineRecord) -> str:
     """Return until when the cluster lets a retired node in: its certificate is not renewed any more."""
-    ends = record.claim.expires_at if record.claim else None
+    ends = record.access_until
     return f"; its certificate ends at {ends:%Y-%m-%d %H:%M} UTC at the latest" if ends else ""
 
 

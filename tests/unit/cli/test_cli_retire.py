@@ -15,8 +15,15 @@ from bootstrap.model import Cluster
 from bootstrap.operator import Operator
 
 Firstlight = Callable[..., Any]
-CLAIM = {"node": "w1", "expiresAt": "2099-01-02T03:04:05Z"}
-W1 = {"name": "w1", "mac": "52:54:00:aa:00:01", "state": "ready", "arm": "a" * 22, "claim": CLAIM}
+CLAIM = {"node": "w1"}
+W1 = {
+    "name": "w1",
+    "mac": "52:54:00:aa:00:01",
+    "state": "ready",
+    "arm": "a" * 22,
+    "claim": CLAIM,
+    "accessUntil": "2099-01-02T03:04:05Z",
+}
 
 
 class Appliance(Operator):
@@ -119,7 +126,7 @@ def test_pods_that_stay_keep_the_machine_from_being_retired(
         ({"claim": None, "arm": None}, ["retire w1"]),
         ({"claim": None}, ["leave w1 300", "retire w1"]),  # armed again: its old node may be there
         ({"state": "retired"}, ["leave w1 300", "retire w1"]),  # the second time, after the API was away
-        ({"claim": {**CLAIM, "node": "old-name"}}, ["leave old-name 300", "retire w1"]),
+        ({"claim": {"node": "old-name"}}, ["leave old-name 300", "retire w1"]),
     ],
 )
 def test_whose_node_leaves(
@@ -135,8 +142,8 @@ def test_whose_node_leaves(
 def test_a_certificate_that_has_ended_is_told_as_that(
     firstlight: Firstlight, options: tuple[str, ...], done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over = {**CLAIM, "expiresAt": "2020-01-02T03:04:05Z"}
-    monkeypatch.setattr(machines, "operator", lambda _call: Appliance(done, claim=over))
+    over = "2020-01-02T03:04:05Z"
+    monkeypatch.setattr(machines, "operator", lambda _call: Appliance(done, accessUntil=over))
 
     told = firstlight(*options, "machine", "retire", "w1", "--yes").err
 
