@@ -72,8 +72,7 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
     Raises:
         UsageError: the appliance runs, the backup is another cluster's, the work folder is in use, or `retired` names
             a machine that nobody knows; nothing was changed.
-        BackupError: the backup is damaged; nothing was changed.
-        StateError: the store in it is damaged; nothing was changed.
+        BackupError: the backup is damaged, or there is no room for it; nothing was changed.
         OSError: the disk is full or refuses; nothing was changed.
     """
     place, stamp = order.place, f"{now:%Y%m%dT%H%M%SZ}"
@@ -166,7 +165,7 @@ def _close(
         _refuse_unknown(order, {})
         return {"members": (), "closed": (), "notes": notes}
     (staged / STATE).parent.mkdir(mode=PRIVATE, exist_ok=True)
-    store = SqliteStore(staged / STATE)
+    store = _opened(order.file, staged)
     try:
         ledger = Ledger(store, lambda: now)
         before = {record.mac: record for record in ledger.machines()}
@@ -177,6 +176,14 @@ def _close(
         store.close()
     closed = sorted(each.name for each in after if each.mac not in before or each.arm != before[each.mac].arm)
     return {"members": revoked.members(after), "closed": tuple(closed), "notes": notes}
+
+
+def _opened(file: Path, staged: Path) -> SqliteStore:
+    try:
+        return SqliteStore(staged / STATE)
+    except StateError as error:
+        why = str(error).removeprefix(f"{staged / STATE}: ").partition("; ")[0]
+        raise BackupError(f"{file}: the store in it is damaged ({why}); take another backup") from error
 
 
 def _present(work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
