@@ -1,7 +1,9 @@
 """What apply does where certificates have ended: those who hold them restart together, the others one by one."""
 
+import itertools
 import random
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -131,3 +133,67 @@ def test_what_is_no_file_of_ours_does_not_count() -> None:
     found = with_file(applied(TREES[0]), "/etc/etcd/other.crt", strange)
 
     assert not has_ended(TREES[0], TREES[0].units[0], replace(found, clock=facts("m1").clock))
+
+
+@dataclass
+class Model:
+    """Members as etcd has them: they hear each other by the certificates that they started with.
+
+    A member is `current` or `stale` and well, `ended` and deaf, or `down`.
+    """
+
+    state: dict[str, str]
+
+    @property
+    def well(self) -> set[str]:
+        return {name for name, how in self.state.items() if how in {"current", "stale"}}
+
+    def has_quorum(self, without: frozenset[str] = frozenset()) -> bool:
+        return 2 * len(self.well - without) > len(self.state)
+
+    def run(self, found: Plan) -> None:
+        """Do the plan; a member must be healthy when it is asked, and a quorum that is there stays."""
+        for phase in found.phases:
+            steps = [step for step in phase if getattr(step, "unit", UNIT) == UNIT]
+            turned = frozenset(step.host for step in steps if isinstance(step, (Start, Restart)))
+            if self.has_quorum():
+                assert self.has_quorum(without=turned), f"{turned} at once, of {self.state}"
+            self.state |= dict.fromkeys(turned, "current")
+            for step in steps:
+                if isinstance(step, Probe):
+                    assert self.has_quorum(), f"{text_of(step)}: {self.state}"
+                    assert step.host in self.well, f"{text_of(step)}: {self.state}"
+
+
+def facts_of(state: Mapping[str, str]) -> list[Facts]:
+    return [member_facts(host, how) for host, how in state.items()]
+
+
+def member_facts(host: str, how: str) -> Facts:
+    old = facts(host)
+    match how:
+        case "current":
+            return replace(applied(tree(host, certificates()[1])), clock=old.clock)
+        case "stale":
+            return with_file(old, CERTIFICATE, replace(old.files[CERTIFICATE], content=None))
+        case "down":
+            return with_unit(old, UNIT, UnitFacts("loaded", "failed", 0, "enabled"))
+        case _:
+            return old
+
+
+@pytest.mark.parametrize(
+    ("size", "kinds"), [(3, ("current", "stale", "ended", "down")), (5, ("stale", "ended", "down"))]
+)
+def test_whatever_has_ended_or_is_down_every_member_gets_well_and_no_quorum_is_lost(
+    size: int, kinds: tuple[str, ...]
+) -> None:
+    names = [f"m{number}" for number in range(1, size + 1)]
+    trees = tuple(tree(name, certificates()[1]) for name in names)
+    runs = 0
+    for states in itertools.product(kinds, repeat=size):
+        model = Model(dict(zip(names, states, strict=True)))
+        model.run(plan("rack1", trees, {each.name: each for each in facts_of(model.state)}))
+        assert set(model.state.values()) == {"current"}, states
+        runs += 1
+    assert runs == len(kinds) ** size
