@@ -125,7 +125,7 @@ def test_openssl_reads_each_key_and_finds_its_certificate(folder: Path, name: st
 
 def test_openssl_opens_sealed_keys_with_the_passphrase_only(tmp_path: Path) -> None:
     samples.ensure(tmp_path, now=NOW, passphrase=Secret(b"correct horse"))
-    for name in samples.CAS:
+    for name in samples.KEPT_CAS:
         key = tmp_path / f"{name}.key"
         assert (
             _openssl("pkey", "-in", key, "-passin", "stdin", "-noout", stdin="correct horse\n").returncode
