@@ -75,14 +75,14 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
         BackupError: the backup is damaged, or there is no room for it; nothing was changed.
         OSError: the disk is full or refuses; nothing was changed.
     """
-    place, stamp = order.place, f"{now:%Y%m%dT%H%M%SZ}"
+    place, stamp = order.place, f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
     _refuse_running(place)
     _settle_leftovers(place)
     _refuse(order, read_manifest(order.file))
     staged = place.work.with_name(f"{place.name}.restoring-{stamp}")
     aside = place.work.with_name(f"{place.name}.before-restore-{stamp}")
     if aside.exists():
-        raise UsageError(f"{aside} is there already; run this again in a second")
+        raise UsageError(f"{aside} is there already; run this again")
     try:
         manifest = _unpack(order.file, staged)
         result = _close(order, manifest, staged, now, new_id or partial(secrets.token_hex, 16))

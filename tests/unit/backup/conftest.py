@@ -103,6 +103,14 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """Return a configuration to lay over the sample: no packet of a test leaves this computer."""
+    file = tmp_path / "here.yaml"
+    file.write_text("controlPlane:\n  hosts:\n    - {name: m1, address: 127.9.9.9}\n")
+    return file
+
+
+@pytest.fixture
 def rack(tmp_path: Path, keys: Path) -> Rack:
     cluster = load([CONFIG])
     cluster = cluster.model_copy(update={"etcd": cluster.etcd.model_copy(update={"members": ()})})

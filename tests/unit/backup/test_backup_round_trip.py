@@ -138,7 +138,7 @@ def test_what_is_in_use_is_refused_and_with_force_moved_aside_whole(rack: Rack) 
     assert everything(rack.work) == before
 
     done = rack.restore(is_forced=True)
-    assert done.aside == rack.work.with_name(f"{rack.place.name}.before-restore-20261123T100000Z")
+    assert done.aside == rack.work.with_name(f"{rack.place.name}.before-restore-20261123T100000.000Z")
     assert everything(done.aside) == before
     assert (rack.work / "lab" / "disk").read_bytes() == b"of the lab"
     assert (rack.work / "log" / "audit.log").read_bytes() == b"who was root"
