@@ -19,6 +19,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 ├── ApiError                the Kubernetes API did not do it
 │   ├── ApiDown             no API server answered in time: ask again later
 │   └── ApiRefused          it answered no; carries the HTTP status
+├── PodsStay                a node's pods did not leave in time (bootstrap/kubernetes/leaving.py)
 ├── LabError                the virtual rack could not be built or reached
 └── ServeError              a part of the appliance did not start or died
     └── NotRunning          no appliance answers on the operator socket (bootstrap/operator.py)

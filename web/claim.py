@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, NoReturn
 
 from flask import Response
@@ -42,7 +42,6 @@ from web.site import Site
 log = logging.getLogger(__name__)
 
 CLAIM_BODY = 8 * 1024
-LIFETIME = timedelta(days=7)
 MOST_AT_ONCE = 8  # threads that may wait for the cluster; the other two dozen answer machines that boot
 POLL_SECONDS, POLL_EVERY = 5.0, 0.2
 DOWN_SECONDS = 2.0  # for so long nobody else tries after an API server did not answer
@@ -196,13 +195,14 @@ class Desk:
 
     def _filed(self, connection: Connection, asker: Asker) -> SigningRequest:
         """Return our request in the cluster; it is there already if an earlier answer was lost."""
-        api, release = connection.api, release_of(self._site.cluster.kubernetes.version)
+        api, kubernetes = connection.api, self._site.cluster.kubernetes
+        release = release_of(kubernetes.version)
         filed = api.signing_request(asker.file_name) or api.create_signing_request(
             asker.file_name,
             Signer.CLIENT,
             asker.request.pem,
             release.csr_usages,
-            int(LIFETIME.total_seconds()) if release.has_expiration else None,
+            kubernetes.kubelet.certificate_life if release.has_expiration else None,
         )
         if not _is_ours(filed, asker):
             self._file_another(asker, f"{filed.name} was made by {filed.user[:64]} or for another key")

@@ -76,6 +76,7 @@ class FakeCluster:
     seen: list[NodeView] = field(default_factory=list)
     trouble: Exception | None = None
     signs: bool = True
+    life: timedelta = LIFE
     made: int = 0
     created: int = 0
     lock: Any = field(default_factory=threading.RLock)
@@ -98,7 +99,7 @@ class FakeCluster:
         self, name: str, signer: Signer, request: bytes, usages: Sequence[str], lifetime_seconds: int | None
     ) -> SigningRequest:
         self._answer()
-        assert lifetime_seconds == LIFE.total_seconds()
+        assert lifetime_seconds == self.life.total_seconds()
         with self.lock:
             if name not in self.requests:
                 self.created += 1
@@ -134,7 +135,7 @@ class FakeCluster:
             return b""
         self.made += 1
         request = x509.load_pem_x509_csr(found.request)
-        return self.authority.sign(request.subject, request.public_key(), self.clock())
+        return self.authority.sign(request.subject, request.public_key(), self.clock(), self.life)
 
     def _answer(self) -> None:
         if self.trouble is not None:

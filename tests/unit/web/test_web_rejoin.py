@@ -158,3 +158,15 @@ def test_a_machine_of_another_name_holds_nobody_up(rack: Life) -> None:
     assert former_until(found, [found, other]) is None
     assert former_until(found, [found, other.but(name="w1")]) == other.former_until
     assert rack.record(W1).former_until is None
+
+
+def test_a_certificate_lives_as_long_as_the_configuration_says() -> None:
+    short = cluster(hosts=1)
+    kubelet = short.kubernetes.kubelet.model_copy(update={"certificate_life": 3600})
+    kubernetes = short.kubernetes.model_copy(update={"kubelet": kubelet})
+    rack = JoiningRack(cluster=short.model_copy(update={"kubernetes": kubernetes}))
+    rack.kube.life = timedelta(hours=1)  # the fake asserts that this is asked for
+    rack.install()
+
+    assert rack.claim().status_code == 200
+    assert rack.record().access_until == rack.clock.now + timedelta(hours=1)
