@@ -233,10 +233,9 @@ class Api:
     def _evict(self, pod: Any) -> None:
         """Ask one pod to leave; a disruption budget that holds it back (429) and a pod that has gone are no errors."""
         name, namespace = str(pod.metadata.name), str(pod.metadata.namespace)
-        # v1.20 knows no other version; v1.25 and later take it for this subresource still.
-        wanted = _EVICTION(
-            apiVersion="policy/v1beta1", kind="Eviction", metadata=ObjectMeta(name=name, namespace=namespace)
-        )
+        wanted = _EVICTION(metadata=ObjectMeta(name=name, namespace=namespace))
+        # v1.20 knows no other version, later ones take it for this subresource still; the model sets its own.
+        wanted.apiVersion = "policy/v1beta1"
         try:
             self._ask(lambda api: api.create(wanted, name, namespace=namespace))
         except ApiRefused as error:

@@ -425,6 +425,7 @@ def test_pods_are_asked_to_leave_but_those_of_the_node_itself(admin: Api, plane:
         "containers": [{"name": "c", "image": "x"}],
         "nodeName": "c2",
         "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,  # a token comes some seconds after its account
     }
     owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u"}
     pods = [
