@@ -38,6 +38,8 @@ EPOCH = "meta/epoch"
 KEPT = ("lab", "log", "run/lock", "run/operator", "run/leases")
 """What stays in the work folder, because it is of this computer and in no backup."""
 SLACK_BYTES = 64 << 20
+BETWEEN = ".old"
+"""Ends the name of the old folder between the two renames of `swap`, where a file system cannot swap names."""
 MOUNTS = Path("/proc/self/mounts")
 
 
@@ -76,21 +78,22 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
         OSError: the disk is full or refuses; nothing was changed.
     """
     place, stamp = order.place, f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
+    work = place.work.resolve()  # a link to another disk stays one
     _refuse_running(place)
-    _settle_leftovers(place)
+    _settle_leftovers(work)
     _refuse(order, read_manifest(order.file))
-    staged = place.work.with_name(f"{place.name}.restoring-{stamp}")
-    aside = place.work.with_name(f"{place.name}.before-restore-{stamp}")
+    staged = work.with_name(f"{work.name}.restoring-{stamp}")
+    aside = work.with_name(f"{work.name}.before-restore-{stamp}")
     if aside.exists():
         raise UsageError(f"{aside} is there already; run this again")
     try:
         manifest = _unpack(order.file, staged)
         result = _close(order, manifest, staged, now, new_id or partial(secrets.token_hex, 16))
-        _furnish(place.work, staged, stamp, now)
+        _furnish(work, staged, stamp, now)
         failpoints.reached("restore.swap.before")
-        swap(staged, place.work)
+        swap(staged, work)
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        _settle_leftovers(work)  # Ctrl-C may come when the two have swapped their names already
         raise
     failpoints.reached("restore.swap.after")
     return Restored(manifest=manifest, aside=_set_aside(staged, aside), **result)
@@ -290,16 +293,16 @@ def _is_kept(inner: Path) -> bool:
     return any(Path(kept) in (inner, *inner.parents) for kept in KEPT)
 
 
-def _settle_leftovers(place: Workplace) -> None:
+def _settle_leftovers(work: Path) -> None:
     """Name what a killed restore has set aside; remove what it had unpacked and not swapped in."""
-    stem = f"{place.name}.restoring-"
+    stem = f"{work.name}.restoring-"
     try:
-        done = str(json.loads((place.work / RECORD).read_bytes())["stamp"])
+        done = str(json.loads((work / RECORD).read_bytes())["stamp"])
     except (OSError, ValueError, KeyError, TypeError):
         done = ""
-    for left in place.work.parent.glob(f"{stem}*"):
+    for left in work.parent.glob(f"{stem}*"):
         stamp = left.name.removeprefix(stem)
-        if stamp == done:
-            _set_aside(left, left.with_name(f"{place.name}.before-restore-{stamp}"))
+        if stamp == done or stamp.endswith(BETWEEN):
+            _set_aside(left, left.with_name(f"{work.name}.before-restore-{stamp}"))
         else:
             shutil.rmtree(left)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import background, failpoints
+from bootstrap import background, disk, failpoints
+from bootstrap.backup import restore
 from bootstrap.backup.archive import read_archive
 from bootstrap.backup.snapshot import why_damaged
 from bootstrap.disk import write_file
@@ -19,7 +20,7 @@ from tests.unit.backup.conftest import CONFIG, ROOT, Rack, everything
 
 def deploy(rack: Rack, *words: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin", "FIRSTLIGHT_NO_VENV": "1", failpoints.VARIABLE: failpoint}
-    argv = (
+    argv: tuple[str | Path, ...] = (
         sys.executable,
         ROOT / "deploy.py",
         "--config",
@@ -160,3 +161,69 @@ def test_a_snapshot_of_etcd_is_checked_by_its_own_sum(tmp_path: Path, damage: ob
     said = why_damaged(tmp_path / "s")
     assert why in said
     assert bool(said) == bool(why)
+
+
+def test_a_lab_that_is_up_is_not_replaced(
+    rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rack.backup()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"proc /proc proc rw 0 0\noverlay {rack.work}/lab/m1/root overlay rw 0 0\n")
+    monkeypatch.setattr(restore, "MOUNTS", mounts)
+
+    with pytest.raises(UsageError, match=r"the lab of rack1 is up, with mounts in .*; end it first: down"):
+        rack.restore(is_forced=True)
+
+
+def test_a_work_folder_on_another_disk_stays_there(rack: Rack, tmp_path: Path) -> None:
+    other = tmp_path / "disk"
+    other.mkdir()
+    rack.work.rename(other / "rack1")
+    rack.work.symlink_to(other / "rack1")
+    rack.backup()
+
+    done = rack.restore(is_forced=True)
+    assert rack.work.is_symlink()
+    assert done.aside
+    assert done.aside.parent == other
+    assert (rack.work / "restored.json").is_file()
+    assert rack.records()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_ctrl_c_right_behind_the_swap_costs_nothing(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch, *, can_exchange: bool
+) -> None:
+    rack.backup()
+    before = without_run(rack.work)
+
+    def interrupted(new: Path, old: Path) -> None:
+        disk.swap(new, old)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "swap", interrupted)
+    if not can_exchange:
+        monkeypatch.setattr(disk, "_exchange", lambda *_: False)
+    with pytest.raises(KeyboardInterrupt):
+        rack.restore(is_forced=True)
+
+    (aside,) = rack.place.deploy.glob("*.before-restore-*")
+    assert without_run(aside) == before
+    assert (rack.work / "restored.json").is_file()
+    assert sorted(rack.place.deploy.iterdir()) == [rack.work, aside]
+
+
+def test_cut_off_between_two_renames_the_old_folder_is_kept(rack: Rack) -> None:
+    """Where a file system cannot swap names, there is a moment without a work folder."""
+    rack.backup()
+    before = without_run(rack.work)
+    old = rack.work.with_name(f"{rack.place.name}.restoring-20260101T000000.000Z.old")
+    rack.work.rename(old)
+    old.with_name(old.name.removesuffix(".old")).mkdir()
+
+    rack.restore()
+
+    (aside,) = rack.place.deploy.glob("*.before-restore-*")
+    assert without_run(aside) == before
+    assert sorted(rack.place.deploy.iterdir()) == [rack.work, aside]
+    assert rack.records()

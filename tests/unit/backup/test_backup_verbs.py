@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.apply import sites
 from bootstrap.backup import snapshot
 from bootstrap.cli import run
+from bootstrap.kubernetes.etcd_unit import members
 from bootstrap.ssh import Way
 from tests.samples import cluster
 from tests.unit.backup.conftest import ROOT
@@ -30,7 +30,6 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a deploy folder with the keys of configs/ha.yaml, and an etcd that answers."""
     way = Way(tmp_path, wrap=lambda _: (sys.executable, "-c", ETCD))
     monkeypatch.setattr("bootstrap.cli.backup.way_of", lambda *_: way)
-    assert sites.way_of is not way
     for name in ("FIRSTLIGHT_PASSPHRASE_FILE", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "deploy"
@@ -96,11 +95,11 @@ def test_the_steps_name_every_member_with_its_own_addresses() -> None:
     restores = [line for line in lines if "snapshot restore" in line]
 
     assert len(restores) == len(ha.etcd.members) == 3
-    for host, line in zip(snapshot.members(ha), restores, strict=True):
+    for host, line in zip(members(ha), restores, strict=True):
         assert f"--name {host.name} " in line
         assert line.endswith(f"--initial-advertise-peer-urls https://{host.address}:2380")
         assert f"--initial-cluster-token {ha.metadata.name} " in line
-        assert all(f"{each.name}=https://{each.address}:2380" in line for each in snapshot.members(ha))
+        assert all(f"{each.name}=https://{each.address}:2380" in line for each in members(ha))
 
 
 @pytest.mark.parametrize("words", [("backup", "b"), ("restore", "b")])
