@@ -37,11 +37,12 @@ def restored(
     if known is None:
         return Change()
     if is_retired and known.state is not State.RETIRED:
-        return _out(known, State.RETIRED, now, arm=arm, reason="retired since the backup, says the operator")
+        return _out(_holding(known, present), State.RETIRED, now, arm=arm, reason="retired since the backup, says the operator")
     if present is not None and present.state in REVOKED:
-        return _out(known, present.state, present.since, arm=arm, reason=present.reason)
+        return _out(_holding(known, present), present.state, present.since, arm=arm, reason=present.reason)
     if known.state in REVOKED or _keeps_its_key(known, present):
         return Change(record=known)
+    known = _holding(known, present)
     return _closed(known, now, arm=arm, when=f"{taken_at:%Y-%m-%d %H:%M} UTC")
 
 
@@ -68,16 +69,23 @@ def _keeps_its_key(known: MachineRecord, present: MachineRecord | None) -> bool:
     return known.state in ON_DISK and has_joined and (present is None or present.arm == known.arm)
 
 
+def _holding(known: MachineRecord, present: MachineRecord | None) -> MachineRecord:
+    """Return `known` with the last end of a certificate that today's record knows: renewals wait for it."""
+    ends = [end for end in (known.former_until, present.access_until if present else None) if end]
+    return known.but(former_until=max(ends, default=None))
+
+
 def _out(record: MachineRecord, state: State, since: datetime, *, arm: str, reason: str) -> Change:
     """Take a machine out again; no way of the graph, because it is a state that it was in already."""
-    out = record.but(state=state, since=since, reason=reason, message=reason, arm=arm, claim=None)
+    out = record.but(state=state, since=since, reason=reason, message=reason, arm=arm)
+    out = out.but(former_until=record.access_until, claim=None)
     return Change(record=out, note=note(out, OPERATOR, str(state), decision="restored", reason=reason))
 
 
 def _closed(record: MachineRecord, now: datetime, *, arm: str, when: str) -> Change:
     """End the machine's arm; a disk that holds a system goes on booting it."""
     text = f"a restore of the backup of {when} ended its arm"
-    closed = record.but(arm=arm, claim=None, begun=None)
+    closed = record.but(arm=arm, former_until=record.access_until, claim=None, begun=None)
     if record.state in OPEN:
         closed = closed.but(state=State.FAILED, since=now, reason=text, message=text)
     elif record.state in ON_DISK:

@@ -132,3 +132,11 @@ def test_every_change_is_an_event() -> None:
 def test_members_are_those_with_a_key_on_a_disk() -> None:
     assert members([record(MAC, State.READY, name="b", claim=claim("b")), *map(after, KNOWN)]).count("b") == 1
     assert members([record(MAC, State.RETIRED, name="b", claim=claim("b"))]) == ()
+
+
+def test_a_restore_forgot_that_certificates_of_earlier_arms_still_live() -> None:
+    for known, present in product(KNOWN, PRESENT):
+        found = after(known, present)
+        ends = [one.access_until for one in (known, present) if one and one.access_until]
+        if found.arm == "fresh" and ends:
+            assert found.former_until == max(ends)
