@@ -37,7 +37,13 @@ def restored(
     if known is None:
         return Change()
     if is_retired and known.state is not State.RETIRED:
-        return _out(_holding(known, present), State.RETIRED, now, arm=arm, reason="retired since the backup, says the operator")
+        return _out(
+            _holding(known, present),
+            State.RETIRED,
+            now,
+            arm=arm,
+            reason="retired since the backup, says the operator",
+        )
     if present is not None and present.state in REVOKED:
         return _out(_holding(known, present), present.state, present.since, arm=arm, reason=present.reason)
     if known.state in REVOKED or _keeps_its_key(known, present):
