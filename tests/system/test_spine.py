@@ -19,6 +19,7 @@ from tests.system.cycles import (
     first_to_say_more,
     reports_dropped,
     says,
+    wait_until_booted_again,
     wait_until_each_says_more,
     write_passes,
 )
@@ -161,6 +162,7 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
     assert first.code == 0
     found = commands(ROOT / document, "lab")
     assert found
+    before = site.machines()
     for words in found:
         done = subprocess.run(
             [sys.executable, *words],
@@ -172,6 +174,9 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
             timeout=120,
         )
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    cycled = [words[-1] for words in found if "cycle" in words]
+    wait_until_booted_again(site, cycled, before)
+    wait_for(lambda: all_are_up(site), "its nodes are Ready again", timeout=BOOT_SECONDS)
 
 
 @pytest.mark.promise
