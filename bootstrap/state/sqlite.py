@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
-from bootstrap.state import Delete, Entry, Put, Write, wal
+from bootstrap.state import Delete, Entry, Put, Write, log_room, wal
 from bootstrap.state.lastgood import copy_of, sum_of
 
 FORMAT = 2  # kept in the file's user_version, so that a later format is told apart
@@ -62,6 +62,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._idle: deque[sqlite3.Connection] = deque()
         self._writing = threading.Lock()
         self._closed = False
@@ -73,6 +74,7 @@ class SqliteStore:
             with self._transaction() as connection:
                 _make_tables(connection)
                 _sum_all(connection)
+            log_room.reserve(self._log)
             _sync_folder(path.parent)
 
     def get(self, key: str) -> Entry | None:
@@ -147,11 +149,10 @@ class SqliteStore:
 
     def _check_files(self) -> None:
         """Refuse what SQLite would take for a new file, or for a log that ends early."""
-        log = self._path.with_name(f"{self._path.name}-wal")
-        if _size(self._path) == 0 and (_size(log) or _size(copy_of(self._path))):
+        if _size(self._path) == 0 and (_size(self._log) or _size(copy_of(self._path))):
             raise StateError(_damaged(self._path, "it is empty or gone, and was in use before"))
-        if wal.is_damaged(log):
-            raise StateError(_damaged(self._path, f"{log.name} has lost commits that were answered"))
+        if wal.is_damaged(self._log):
+            raise StateError(_damaged(self._path, f"{self._log.name} has lost commits that were answered"))
 
     def _check(self, connection: sqlite3.Connection) -> None:
         # Not the quick one: where an index has lost a key, a machine would seem unknown.

@@ -34,7 +34,9 @@ def ids(folder: Path) -> object:
 def test_the_snapshot_is_whole_and_makes_the_same_cluster(running: Members, tmp_path: Path) -> None:
     file = tmp_path / "etcd.snapshot"
     question = Question("snapshot", running.addresses, running.credentials, file=str(file))
-    done = subprocess.run(etcd.argv(), cwd=etcd.root(), input=question.to_json(), capture_output=True, check=True)
+    done = subprocess.run(
+        etcd.argv(), cwd=etcd.root(), input=question.to_json(), capture_output=True, check=True
+    )
     assert done.stdout == b'{"answer": true}\n', done.stderr
     assert why_damaged(file) == ""
 

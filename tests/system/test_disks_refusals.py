@@ -114,7 +114,11 @@ def config() -> dict[str, Any]:
         "apiVersion": "firstlight/v1alpha1",
         "kind": "Cluster",
         "metadata": {"name": CLUSTER},
-        "kubernetes": {"version": "v1.36.4", "controlPlaneEndpoint": "10.74.0.10:6443"},
+        "kubernetes": {
+            "version": "v1.36.4",
+            "controlPlaneEndpoint": "10.74.0.10:6443",
+            "cni": {"plugin": "none"},
+        },
         "appliance": {
             "interface": "fl0",
             "address": "10.74.0.1/24",

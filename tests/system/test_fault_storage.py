@@ -272,7 +272,7 @@ def test_a_disk_that_turns_read_only_refuses_cleanly_and_serves_again_once_mende
     Nothing can be written until the file system was checked and mounted anew. The appliance may be started before
     that is done, as at the boot of a computer whose disk is not in order: it waits, and serves when it can.
     """
-    times, history = rounds(ci=1, soak=10), History()
+    times, history = rounds(ci=2, soak=50), History()
     state = tmp_path / "work" / "state"
     with ExitStack() as stack:
         image = disk(tmp_path / "disk", 64)

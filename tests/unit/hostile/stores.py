@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bootstrap.errors import StateError
-from bootstrap.state import Put
+from bootstrap.state import Put, wal
 from bootstrap.state.sqlite import SqliteStore
 
 COMMITS = 40
@@ -35,8 +35,15 @@ class Original:
             store.commit([Put(key=key, value=value) for key, value in news.items()])
             held = {**held, **news}
             self.held.append(held)
-        self.file, self.log = path.read_bytes(), path.with_name("state.db-wal").read_bytes()
+        self.file, self.log = path.read_bytes(), _frames_of(path.with_name("state.db-wal").read_bytes())
         store.close()
+
+
+def _frames_of(log: bytes) -> bytes:
+    """Return a log without the room that was made for what comes: damage there would hurt nobody."""
+    frame = wal.FRAME_BYTES + PAGE
+    used = len(log.rstrip(b"\0")) - wal.HEADER_BYTES
+    return log[: wal.HEADER_BYTES + -(-used // frame) * frame]
 
 
 Damage = Callable[[bytearray, random.Random], None]
