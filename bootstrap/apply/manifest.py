@@ -70,12 +70,6 @@ def sums_of(content: bytes | None) -> dict[str, str]:
     return {str(values["path"]): str(values["sha256"]) for values in _read(content).get("files", ())}
 
 
-def cluster_of(content: bytes | None) -> str | None:
-    """Return the cluster that a manifest names, or None."""
-    found = _read(content).get("cluster")
-    return str(found) if found else None
-
-
 def _read(content: bytes | None) -> dict[str, Any]:
     try:
         read = json.loads(content or b"{}")

@@ -85,12 +85,15 @@ def _merge(ours: dict[str, Any]) -> None:
     if not isinstance(theirs, dict):
         raise UsageError(f"{path}: is no kubeconfig; move it away, or name another in $KUBECONFIG")
     try:
-        text = to_yaml(merged(ours, theirs))
+        text = to_yaml(merged(ours, theirs)).encode()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+    if text == old:
+        stderr().print(f"{path}: context {ours['current-context']} is in it already, nothing changed")
+        return
     if old:
         copy = path.with_name(f"{path.name}.before-firstlight")
         write_file(copy, old, OWNER_ONLY)
         stderr().print(f"{copy}: what it was before")
-    write_file(path, text.encode(), OWNER_ONLY)
+    write_file(path, text, OWNER_ONLY)
     stderr().print(f"{path}: context {ours['current-context']} is in it, and is the current one")

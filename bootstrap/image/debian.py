@@ -1,13 +1,7 @@
 """Builds the debian family's image: kernel, installer initrd and disk, from Debian's own packages."""
 
-import contextlib
-import fcntl
-import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,21 +9,19 @@ from pathlib import Path
 from bootstrap import artifacts
 from bootstrap.artifacts import Manifest
 from bootstrap.errors import ImageError
-from bootstrap.image import disk, recipe
+from bootstrap.image import builder, disk, recipe
 from bootstrap.image.command import APART, run, terminable
 from bootstrap.image.recipe import Options
 from bootstrap.progress import Progress
 
 # Debian packages that the building computer needs; everything else runs inside the new root.
 HOST_PACKAGES = ("debian-archive-keyring", "dosfstools", "e2fsprogs", "mmdebstrap", "mtools", "zstd")
-HOST_TOOLS = ("e2fsck", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "resize2fs", "zstd")
-CLEAR_TRIES = 25
 MIN_FREE_BYTES = 6 << 30
+HOST_TOOLS = ("e2fsck", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "resize2fs", "zstd")
+NEEDS = builder.Needs(what="an image", packages=HOST_PACKAGES, tools=HOST_TOOLS, free_bytes=MIN_FREE_BYTES)
 # The higher levels save a tenth of the size for several times the time.
 COMPRESSION = "-9"
 COMPONENTS = {"cloud": "main", "server": "main,non-free-firmware"}
-LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
-KEPT = ("/usr/share/doc/*/copyright",)
 
 # What mmdebstrap and our hook print, and how far the build is then, in percent.
 INSTALLING, INSTALLED = 12, 45
@@ -85,8 +77,8 @@ def build(options: Options, cache: Path, progress: Progress) -> Manifest:
         progress("image is already built", 100, 100)
         return manifest
     suite = recipe.suite(options)
-    check_host(cache)
-    with terminable(), work_folder(cache) as work:
+    builder.check(cache, NEEDS)
+    with terminable(), builder.work_folder(cache) as work:
         job = Build(
             options=options, key=key, cache=cache, work=work, epoch=int(time.time()), progress=progress
         )
@@ -94,69 +86,16 @@ def build(options: Options, cache: Path, progress: Progress) -> Manifest:
         return finish(job)
 
 
-def check_host(cache: Path) -> None:
-    """Raise ImageError, with the remedy, when this computer cannot build images."""
-    if os.geteuid() != 0:
-        raise ImageError("an image can only be built by root: start this again with sudo")
-    missing = [tool for tool in HOST_TOOLS if shutil.which(tool) is None]
-    if missing:
-        raise ImageError(f"{', '.join(missing)} missing: apt-get install {' '.join(HOST_PACKAGES)}")
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if free < MIN_FREE_BYTES:
-        raise ImageError(f"{cache} has {free >> 20} MiB free; a build needs {MIN_FREE_BYTES >> 20} MiB")
-
-
-@contextlib.contextmanager
-def work_folder(cache: Path) -> Iterator[Path]:
-    """Make a folder for the build and remove it afterwards; also those of builds that were killed."""
-    folder = cache / "building"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ImageError(f"another build is using {cache}: wait for it") from error
-        for leftover in folder.glob("debian-*"):
-            clear(leftover)
-        work = Path(tempfile.mkdtemp(prefix="debian-", dir=folder))
-        work.chmod(0o755)
-        try:
-            yield work
-        finally:
-            clear(work)
-
-
-def clear(folder: Path) -> None:
-    """Remove `folder`; what was killed a moment ago may still be writing into it."""
-    for _ in range(CLEAR_TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.2)
-    shutil.rmtree(folder)
-
-
 def mmdebstrap_argv(options: Options, suite: str, tree: Path) -> tuple[str, ...]:
-    """Return the command that makes the root; without a mirror, mmdebstrap asks Debian's own."""
-    excludes = tuple(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT)
-    includes = tuple(f"--dpkgopt=path-include={pattern}" for pattern in KEPT)
-    return (
-        "mmdebstrap",
-        "--verbose",
-        "--mode=root",
-        "--format=directory",
-        "--variant=minbase",
-        f"--components={COMPONENTS[options.kernel]}",
-        "--include=" + ",".join(recipe.packages(options)),
-        '--aptopt=Acquire::Languages "none"',
-        '--aptopt=Acquire::Retries "3"',
-        *excludes,
-        *includes,
-        f"--customize-hook={recipe.TEXTS / 'debian' / 'customize'}",
+    """Return the command that makes the root."""
+    return builder.mmdebstrap_argv(
         suite,
-        f"{tree}",
-        *((options.mirror,) if options.mirror else ()),
+        tree,
+        packages=recipe.packages(options),
+        components=COMPONENTS[options.kernel],
+        hook=recipe.TEXTS / "debian" / "customize",
+        mirror=options.mirror,
+        form="directory",
     )
 
 

@@ -1,23 +1,22 @@
 """Builds the root file system that the lab's control-plane hosts start from: a plain Debian that answers SSH."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bootstrap import packages
-from bootstrap.errors import ImageError
-from bootstrap.image import recipe
+from bootstrap.image import builder, recipe
 from bootstrap.image.command import APART, run, terminable
-from bootstrap.image.debian import KEPT, LEFT_OUT, work_folder
 from bootstrap.model import Cluster
 from bootstrap.progress import Progress
 
 HOST_PACKAGES = ("debian-archive-keyring", "mmdebstrap", "zstd")
 HOST_TOOLS = ("mmdebstrap", "zstd")
 SUITE = "trixie"
-MIN_FREE_BYTES = 2 << 30
+NEEDS = builder.Needs(
+    what="the root of the lab's hosts", packages=HOST_PACKAGES, tools=HOST_TOOLS, free_bytes=2 << 30
+)
 STEPS = (
     ("downloading packages", 10, "downloading packages"),
     ("extracting archives", 30, "unpacking packages"),
@@ -52,8 +51,8 @@ def build(cache: Path, progress: Progress, mirror: str | None = None) -> Path:
     if final.is_file():
         progress("root of the lab's hosts is already built", 100, 100)
         return final
-    check(cache)
-    with terminable(), work_folder(cache) as work:
+    builder.check(cache, NEEDS)
+    with terminable(), builder.work_folder(cache) as work:
         partial = work / final.name
         env = {"TMPDIR": f"{work}", "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": f"{int(time.time())}"}
         run(argv(partial, mirror), env=env, apart=APART, on_line=steps(progress))
@@ -62,37 +61,17 @@ def build(cache: Path, progress: Progress, mirror: str | None = None) -> Path:
     return final
 
 
-def check(cache: Path) -> None:
-    """Raise ImageError, with the remedy, when this computer cannot build the root."""
-    if os.geteuid() != 0:
-        raise ImageError("the root of the lab's hosts can only be built by root: start this again with sudo")
-    missing = [tool for tool in HOST_TOOLS if shutil.which(tool) is None]
-    if missing:
-        raise ImageError(f"{', '.join(missing)} missing: apt-get install {' '.join(HOST_PACKAGES)}")
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if free < MIN_FREE_BYTES:
-        raise ImageError(f"{cache} has {free >> 20} MiB free; a build needs {MIN_FREE_BYTES >> 20} MiB")
-
-
 def argv(target: Path, mirror: str | None) -> tuple[str, ...]:
     """Return the command that makes the root and packs it into `target`."""
     texts = recipe.TEXTS / "host"
-    return (
-        "mmdebstrap",
-        "--verbose",
-        "--mode=root",
-        "--variant=minbase",
-        "--components=main",
-        "--include=" + ",".join(recipe.listed(texts / "packages")),
-        '--aptopt=Acquire::Languages "none"',
-        '--aptopt=Acquire::Retries "3"',
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-        *(f"--dpkgopt=path-include={pattern}" for pattern in KEPT),
-        f"--customize-hook={texts / 'customize'}",
+    return builder.mmdebstrap_argv(
         SUITE,
-        f"{target}",
-        *((mirror,) if mirror else ()),
+        target,
+        packages=recipe.listed(texts / "packages"),
+        components="main",
+        hook=texts / "customize",
+        mirror=mirror,
+        form="auto",
     )
 
 

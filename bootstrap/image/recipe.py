@@ -9,6 +9,7 @@ from pathlib import Path
 from bootstrap.errors import ImageError
 
 FAMILY = "debian"
+BUILDER = Path("builder.py")  # serves images and hosts
 SUITES = {"13": "trixie"}
 FLAVOURS = ("cloud", "server")
 TEXTS = Path(__file__).parents[2] / "configs" / "image"
@@ -58,7 +59,7 @@ def key(options: Options, texts: Path = TEXTS, code: Path = CODE) -> str:
 
 def host_key(mirror: str | None, texts: Path = TEXTS, code: Path = CODE) -> str:
     """Return the name of the root that the lab's hosts start from; as `key`, of what they are made of."""
-    return _key(json.dumps({"mirror": mirror}), (texts, code), of_hosts)
+    return _key(json.dumps({"mirror": mirror}), (texts, code), lambda file: of_hosts(file) or file == BUILDER)
 
 
 def of_hosts(file: Path) -> bool:

@@ -7,11 +7,12 @@ namespace (setns(2)) and connects there to the first API server that answers. It
 import asyncio
 import contextlib
 import ctypes
-import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from bootstrap.lab.daemon import to_background
 
 LOOPBACK = "127.0.0.1"
 CLONE_NEWNET = 0x40000000  # setns(2)
@@ -85,14 +86,8 @@ def main(pid_file: str, port_file: str, namespace: str, *servers: str) -> None:
     ports = Path(port_file)
     with listening(int(ports.read_text()) if ports.is_file() else 0) as door:
         ports.write_text(f"{door.getsockname()[1]}\n")
-        pid = os.fork()
-        if pid:
-            Path(pid_file).write_text(f"{pid}\n")
+        if not to_background(pid_file):
             return
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for standard in range(3):
-            os.dup2(nothing, standard)
         enter(Path(namespace))
         door.setblocking(False)
         addresses = [(host, int(port)) for host, _, port in (server.rpartition(":") for server in servers)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from pyroute2 import NetNS
 from pyroute2.netlink.exceptions import NetlinkError
 
+from bootstrap.environment import ROOT
 from bootstrap.errors import LabError
 
 NAMESPACES = Path("/run/netns")
@@ -238,14 +239,20 @@ def _ip(*arguments: str) -> None:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run a command of iproute2's kind to its end.
+    """Run a command of iproute2's kind to its end, from the checkout.
 
     Raises:
         LabError: it is missing, failed or hangs.
     """
     try:
         subprocess.run(
-            argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=IP_SECONDS
+            argv,
+            cwd=ROOT,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=IP_SECONDS,
         )
     except FileNotFoundError as error:
         raise LabError(

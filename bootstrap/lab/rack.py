@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab import accel, gateway, network, requirements, router, ssh
+from bootstrap.lab import accel, gateway, network, requirements, ssh
 from bootstrap.lab.container import Container
 from bootstrap.lab.host import port_of
 from bootstrap.lab.hosts import Hosts
@@ -272,13 +272,7 @@ class Rack:
         """Have somebody tell iPXE that there is no IPv6 router; one that runs already goes on."""
         if running_pid(self._router_pid_file, str(self._router_pid_file)) is not None:
             return
-        command = (
-            sys.executable,
-            "-I",
-            str(router.__file__),
-            self._network.bridge,
-            str(self._router_pid_file),
-        )
+        command = (*_server("router"), self._network.bridge, str(self._router_pid_file))
         network.run(self.in_namespace(command))
 
     @property
@@ -290,7 +284,7 @@ class Rack:
         if not self._servers or running_pid(self._gateway_pid_file, str(self._gateway_pid_file)) is not None:
             return
         files = (self._gateway_pid_file, gateway.port_file(self._work))
-        command = (sys.executable, "-I", str(gateway.__file__), *map(str, files), str(self._network.file))
+        command = (*_server("gateway"), *map(str, files), str(self._network.file))
         network.run((*command, *self._servers))
 
     def _end_processes(self) -> None:
@@ -302,6 +296,11 @@ class Rack:
                 return
         text = f"processes in namespace {self.namespace} do not end: {network.pids_in(self._network)}"
         raise LabError(text)
+
+
+def _server(name: str) -> tuple[str, ...]:
+    """Return the command of one of the lab's small servers, to be started in the checkout."""
+    return (sys.executable, "-m", f"bootstrap.lab.{name}")
 
 
 def _slot_at(folder: Path) -> Slot | Container:

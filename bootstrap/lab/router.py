@@ -6,12 +6,12 @@ and ends with it.
 """
 
 import contextlib
-import os
 import socket
 import struct
 import sys
 from ipaddress import IPv6Address
-from pathlib import Path
+
+from bootstrap.lab.daemon import to_background
 
 ETHERTYPE_IPV6 = 0x86DD
 ICMPV6 = 58
@@ -68,14 +68,8 @@ def main(interface: str, pid_file: str) -> None:
     """Go to the background, as QEMU does, and answer on `interface` until SIGTERM; the pid is in `pid_file` by then."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE_IPV6)) as wire:
         wire.bind((interface, ETHERTYPE_IPV6))
-        pid = os.fork()
-        if pid:
-            Path(pid_file).write_text(f"{pid}\n")
+        if not to_background(pid_file):
             return
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for standard in range(3):
-            os.dup2(nothing, standard)
         serve(wire)
 
 

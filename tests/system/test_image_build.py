@@ -13,7 +13,7 @@ import pytest
 from bootstrap import artifacts, image
 from bootstrap.artifacts import Manifest
 from bootstrap.errors import ImageError
-from bootstrap.image import Options, debian, disk
+from bootstrap.image import Options, builder, disk
 from bootstrap.progress import silent
 from tests.system.image_archive import list_ext4, names_in_initrd, read_ext4
 from tests.system.spine import HEARS_CTRL_C
@@ -189,7 +189,7 @@ def test_a_killed_build_leaves_no_process_and_the_next_clears_up(
         time.sleep(0.1)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
-    with debian.work_folder(tmp_path / "cache") as work:
+    with builder.work_folder(tmp_path / "cache") as work:
         assert {path.name for path in work.parent.iterdir()} == {"lock", work.name}
 
 

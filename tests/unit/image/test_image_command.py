@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.errors import ImageError
-from bootstrap.image import command, debian
+from bootstrap.image import builder, command, debian
 from bootstrap.image.recipe import Options
 
 PYTHON = sys.executable
@@ -119,7 +119,7 @@ def test_the_work_folder_is_gone_afterwards_and_leftovers_too(tmp_path: Path) ->
     (leftover / "half").write_text("half")
 
     def cut_build() -> None:
-        with debian.work_folder(tmp_path) as work:
+        with builder.work_folder(tmp_path) as work:
             assert not leftover.exists()
             (work / "root").mkdir()
             raise KeyboardInterrupt
@@ -131,9 +131,9 @@ def test_the_work_folder_is_gone_afterwards_and_leftovers_too(tmp_path: Path) ->
 
 def test_two_builds_do_not_share_a_cache(tmp_path: Path) -> None:
     with (
-        debian.work_folder(tmp_path),
+        builder.work_folder(tmp_path),
         pytest.raises(ImageError, match="another build"),
-        debian.work_folder(tmp_path),
+        builder.work_folder(tmp_path),
     ):
         pass
 
@@ -143,7 +143,7 @@ def test_a_missing_tool_is_told_with_the_packages(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(ImageError, match=r"mmdebstrap.* missing: apt-get install .*mmdebstrap"):
-        debian.check_host(tmp_path)
+        builder.check(tmp_path, debian.NEEDS)
 
 
 def test_only_root_may_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(host, "MIN_FREE_BYTES", 1 << 62)
-    monkeypatch.setattr(host, "HOST_TOOLS", ())
+    monkeypatch.setattr(host, "NEEDS", replace(host.NEEDS, tools=(), free_bytes=1 << 62))
 
     with pytest.raises(ImageError, match="MiB free; a build needs"):
         host.build(tmp_path, silent)

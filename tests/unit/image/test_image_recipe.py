@@ -79,6 +79,11 @@ def test_the_mirror_and_the_builder_of_the_hosts_root_change_its_key(tmp_path: P
     assert recipe.host_key(None, code=code) != recipe.host_key(None)
     assert recipe.key(CLOUD, code=code) == recipe.key(CLOUD)
 
+    shutil.copy(recipe.CODE / "host.py", code)
+    (code / "builder.py").write_text("")
+    assert recipe.host_key(None, code=code) != recipe.host_key(None), "it serves both"
+    assert recipe.key(CLOUD, code=code) != recipe.key(CLOUD)
+
 
 def test_packages_are_ours_then_the_kernels_then_the_configurations() -> None:
     names = recipe.packages(Options(kernel="cloud", packages=("lldpd", "systemd")))
