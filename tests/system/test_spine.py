@@ -1,5 +1,6 @@
 """The main job: bare machines, from power-on to Ready nodes, by one command. The tests build on each other."""
 
+import base64
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.system.cycles import (
 )
 from tests.system.kubectl import Kubectl, kubectl_of
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
+from tests.system.wire_tap import PROBE, Tap, found_in, in_all_forms, packets, secrets_of
 from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
@@ -34,6 +36,8 @@ ADDRESSES = {"w1": "10.77.0.101", "w2": "10.77.0.102"}
 COMMITS = dict.fromkeys(NAMES, "firstlight: commit: ")
 STARTED = dict.fromkeys(NAMES, "from here: root=PARTUUID=")
 LOGINS = {name: f"{name} login:" for name in NAMES}
+SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+ENCRYPTION_KEY = re.compile(r'"secret": ?"([A-Za-z0-9+/=]{40,})"')
 ON_DISK = {"installed", "joined", "ready"}
 
 
@@ -44,10 +48,20 @@ def fixture_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site.run("down", timeout=120)
 
 
+@pytest.fixture(scope="module", name="tap")
+def fixture_tap(site: Site) -> Tap:
+    """What listens on the wire during the first run."""
+    return Tap(site, site.deploy / "wire.pcap")
+
+
 @pytest.fixture(scope="module", name="first")
-def fixture_first(site: Site) -> Outcome:
+def fixture_first(site: Site, tap: Tap) -> Outcome:
     """The first run of the command, from nothing."""
-    return site.run()
+    tap.start()
+    try:
+        return site.run()
+    finally:
+        tap.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +141,33 @@ def serves_page(kubectl: Kubectl, pod: str, address: str) -> bool:
     """Return whether the web server at `address` gives its page to somebody in `pod`."""
     ask = f"printf 'GET /page HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80 | tail -n 1"
     return kubectl("exec", pod, "--", "sh", "-c", ask) == "page"
+
+
+@pytest.mark.promise
+def test_nothing_secret_was_on_the_wire(first: Outcome, site: Site, tap: Tap, promise: Promise) -> None:
+    """Two installs and joins and the making of a control plane, frame by frame: no key, in no form (T-01)."""
+    assert first.code == 0
+    secrets = secrets_of(site, dict.fromkeys(NAMES, ("/var/lib/firstlight/node.key", SSH_HOST_KEY)))
+    encryption = site.in_machine("m1", "cat", "/etc/kubernetes/apiserver/encryption.yaml")
+    secrets["the key of Secrets"] = in_all_forms(base64.b64decode(ENCRYPTION_KEY.findall(encryption)[0]))
+    heard = {
+        "the probe": {PROBE},
+        "a boot": {b"GET /ipxe?mac=52-54-00-77-00-01"},
+        "an Ignition": {b"GET /v1/ign"},
+    }
+
+    assert found_in(tap.capture, secrets) == []
+    assert found_in(tap.capture, heard) == list(heard), "the harness finds what is there"
+    for port in (22, 6443, 8443, 10250):
+        assert packets(tap.capture, f"tcp port {port}") > 0
+    assert tap.dropped == 0
+    promise(
+        promise="T-01 the wire",
+        asked="every frame of an install and join: nothing secret",
+        done=f"{packets(tap.capture, '')} packets, {tap.capture.stat().st_size >> 20} MiB, {len(secrets)} keys",
+        found="0 of the keys, as bytes, hexadecimal or base64",
+    )
+    tap.capture.unlink()
 
 
 @pytest.mark.parametrize("name", NAMES)
