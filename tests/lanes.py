@@ -18,7 +18,6 @@ MACHINES = frozenset(
         "test_disks_refusals",
         "test_fault_power",
         "test_fault_wire",
-        "test_image_boot",
         "test_image_build",
         "test_interrupt",
         "test_lab_hosts",

@@ -14,8 +14,7 @@ from tests.system.disk_rack import BOOT_SECONDS, DECOY_WORD, Box, blank, copy, d
 from tests.system.spine import CACHE, Site, wait_for
 from tests.tier import Promise, dice, rounds, seed
 
-# Not in CI yet: its small count has not been seen to pass on a quiet machine.
-pytestmark = [pytest.mark.rack, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise]
 
 CONFIG = "tests/system/disks-choice.yaml"
 TARGETS = {"d-serial": "S-0001", "d-wwn": "W-ROOT", "d-type": "T-ROOT", "d-size": "Z-ROOT"}

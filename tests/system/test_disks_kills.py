@@ -14,8 +14,7 @@ from tests.system.disk_rack import BOOT_SECONDS, Box, Look, blank, digest, fill,
 from tests.system.spine import CACHE, Site, wait_for
 from tests.tier import Promise, dice, rounds, seed
 
-# Not in CI yet: its small count has not been seen to pass on a quiet machine.
-pytestmark = [pytest.mark.rack, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise]
 
 CONFIG = "tests/system/disks-kills.yaml"
 TARGETS = {"k-bios": "K-BIOS", "k-uefi": "K-UEFI"}

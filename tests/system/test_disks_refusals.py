@@ -23,8 +23,7 @@ from tests.system.disk_rack import Box, digest, order, rack, stage_a
 from tests.system.spine import CACHE, ROOT, Site
 from tests.tier import Promise, dice, rounds, seed
 
-# Not in CI yet: its small count has not been seen to pass on a quiet machine.
-pytestmark = [pytest.mark.rack, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise]
 
 LIVE = ROOT / "configs" / "image" / "initramfs" / "live"
 MOUNT = ROOT / "configs" / "image" / "initramfs" / "scripts" / "firstlight"

@@ -11,8 +11,7 @@ from tests.system.lossy_wire import LossyWire, Tally
 from tests.system.spine import BARE, CACHE, Site, leftovers, show_logs
 from tests.tier import Promise, rounds
 
-# Not in CI yet: its small count has not been seen to pass on a quiet machine.
-pytestmark = pytest.mark.rack
+pytestmark = pytest.mark.system
 
 NAMES = ("w1", "w2")
 PERCENT = 5.0
