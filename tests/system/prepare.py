@@ -19,6 +19,7 @@ CHECKERS = (
     "dpkg-dev",  # tests/kubernetes/build
     "etcd-client",
     "etcd-server",
+    "faketime",
     "fdisk",
     "file",
     "gdisk",

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
 from bootstrap.progress import silent
 from tests.system.apply_lab import Hosts, document
-from tests.system.spine import CACHE, ROOT, Outcome, Site
+from tests.system.spine import CACHE, ROOT, Outcome, Site, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -26,6 +29,7 @@ UNITS = (
     "kube-scheduler.service",
 )
 RUN_SECONDS = 240.0
+A_YEAR_AGO = ("faketime", "--exclude-monotonic", "-f", "-366d")
 
 
 def configuration(**more: Any) -> dict[str, Any]:
@@ -49,6 +53,25 @@ class Plane:
     def run(self, *arguments: str) -> Outcome:
         return self.site.run(*arguments, timeout=RUN_SECONDS)
 
+    @contextmanager
+    def a_year_ago(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command that takes today for 366 days ago; what runs on the hosts knows better. It ends with us."""
+        env = {**self.site.environment, "PYTHONPATH": str(ROOT / "tests" / "system" / "clock")}
+        argv = (*A_YEAR_AGO, *self.site.argv(*arguments))
+        with subprocess.Popen(
+            argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def done_a_year_ago(self, *arguments: str) -> bool:
+        """Return whether a command of a year ago succeeded."""
+        with self.a_year_ago(*arguments) as process:
+            return process.wait(RUN_SECONDS) == 0
+
     def apply(self, *arguments: str) -> dict[str, Any]:
         done = self.run("--output", "json", "apply", *arguments)
         assert done.code == 0, done.err
@@ -63,6 +86,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     found.site.work.mkdir(parents=True, mode=0o700)
     try:
         rack.up(host_root=host_image.build(CACHE, silent))
+        rendered = tmp_path_factory.mktemp("rendered") / "bundle"
+        assert found.done_a_year_ago("render", "--output", str(rendered)), "its authorities are old"
         yield found
     finally:
         rack.down()
@@ -129,3 +154,35 @@ def test_no_secret_went_through_a_log(plane: Plane, hosts: Hosts) -> None:
 
     assert key not in journal
     assert "PRIVATE KEY" not in journal
+
+
+def test_a_year_later_one_command_brings_everything_back(plane: Plane, hosts: Hosts) -> None:
+    """Every certificate has ended, on the hosts too, and nothing speaks to anything; no file is edited by hand."""
+    assert plane.done_a_year_ago("certs", "renew")
+    with plane.a_year_ago("apply"):
+        wait_for(lambda: refuses_for_its_age(hosts), "the host has them", timeout=RUN_SECONDS)
+
+    done = plane.run("certs", "renew", "--apply")
+
+    assert done.code == 0, done.err
+    assert not refuses_for_its_age(hosts)
+    assert hosts.run("m1", "systemctl", "--failed", "--plain", "--no-legend") == ""
+    found = plane.apply()
+    assert (found["changes"], found["objects"]) == (0, [])
+    assert "API: an object written and read through https://10.77.0.11:6443" in found["proven"]
+
+
+def refuses_for_its_age(hosts: Hosts) -> bool:
+    """Return whether the certificate that the API server shows has ended."""
+    asked = (
+        "openssl",
+        "s_client",
+        "-connect",
+        "10.77.0.11:6443",
+        "-CAfile",
+        str(hosts.work / "pki" / "ca.crt"),
+    )
+    said = subprocess.run(
+        hosts.rack.in_namespace(asked), input="", capture_output=True, text=True, timeout=30, check=False
+    )
+    return "certificate has expired" in said.stdout + said.stderr
