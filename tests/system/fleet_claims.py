@@ -11,7 +11,7 @@ import re
 import ssl
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tests.system.pxe_segment import inside
 NOT_FOUND, FORBIDDEN = 404, 403
 LOST_CERTIFICATES = 0.3
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+JOIN = ROOT / "configs/node/join"
 _MADE = '. "$1" && load && make_key && make_request && cat "$work/body"'
 _USER = re.compile(r'User "(?P<user>[^"]*)"')
 
@@ -55,19 +56,37 @@ class Disk:
         server = f"https://{SERVER}:{HTTPS}"
         (etc / "node.env").write_text(f"NODE_NAME={self._name}\nNODE_MAC={self._mac}\nNODE_SERVER={server}\n")
         (etc / "arm").write_text(arm)
-        own = {"FL_ETC": etc, "FL_STATE": self._folder, "FL_PKI": self._folder / "pki", "work": work}
+        made = self._run("sh", "-c", _MADE, "sh", JOIN, FL_SOURCE_ONLY="1", work=work)
+        body: dict[str, Any] = json.loads(made)
+        self.key = client_request(body["csr"].encode(), self._name).fingerprint
+        return body
+
+    def join(self, authority: Path) -> str:
+        """Run the script of real nodes until it has a certificate, and return that in PEM; `authority` is pinned."""
+        (self._folder / "etc/provisioning-ca.crt").write_bytes(authority.read_bytes())
+        current, programs = self._folder / "pki/kubelet-client-current.pem", self._folder / "bin"
+        current.unlink(missing_ok=True)
+        programs.mkdir(exist_ok=True)
+        for name, text in (("systemctl", "exit 0"), ("nap", 'sleep "$(($1 > 2 ? 2 : $1))"')):
+            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+            (programs / name).chmod(0o755)
+        path = f"{programs}:{os.environ['PATH']}"
+        self._run("sh", JOIN, PATH=path, FL_SLEEP="nap", FL_SET_CLOCK="true")
+        return current.read_text().partition("-----BEGIN PRIVATE KEY-----")[0]
+
+    def _run(self, *argv: str | Path, **more: str | Path) -> str:
+        """Run something of a node's with its folders on this disk, and return what it prints."""
+        own = {"FL_ETC": self._folder / "etc", "FL_STATE": self._folder, "FL_PKI": self._folder / "pki"}
         done = subprocess.run(
-            ("sh", "-c", _MADE, "sh", ROOT / "configs/node/join"),
-            env={**os.environ, "FL_SOURCE_ONLY": "1", **{name: str(path) for name, path in own.items()}},
+            argv,
+            env={**os.environ, **{name: str(value) for name, value in {**own, **more}.items()}},
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
         )
-        assert done.returncode == 0, (done.stderr, (work / "openssl").read_text())
-        body: dict[str, Any] = json.loads(done.stdout)
-        self.key = client_request(body["csr"].encode(), self._name).fingerprint
-        return body
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def keep(self, granted: dict[str, str]) -> None:
         """Keep a certificate, and be ready to call the API server with it."""
@@ -89,6 +108,11 @@ class Node(Machine):
     def has_joined(self) -> bool:
         """Return whether it got a certificate."""
         return self.disk.trusted is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether it is in the end what it is to be."""
+        return self.has_joined
 
     def run(self) -> None:
         """Boot until the node has done what a node does; the first time after it was armed."""
@@ -124,7 +148,7 @@ class Node(Machine):
             answer = self._secure("POST", "/v1/claim", "claim", body, read=_granted, **more)
             if answer.status != LATER:
                 return answer
-            time.sleep(float(answer.headers["Retry-After"]))
+            time.sleep(_wait_of(answer))
         raise GivenUp(f"{self.name}: no certificate in {PATIENCE_SECONDS:.0f} s: {answer}")
 
     def _use(self) -> None:
@@ -156,8 +180,29 @@ class Node(Machine):
         return Disk(self._site.folder / "disks" / self.name / whose, self.name, self.mac)
 
 
+class Scripted(Node):
+    """A machine on which the whole script of real nodes runs, with its own openssl, curl and pauses (at most 2 s)."""
+
+    def _claim(self, disk: Disk) -> Answer:
+        disk.request(self._arm)
+        work = self._site.work
+        named = {"name": self.name, "mac": self.mac, "arm": self._arm, "key": disk.key}
+        with self._history.call(self.name, "claim", **named) as call:
+            certificate = disk.join(work / "bundle/appliance/provisioning-ca.crt")
+            call.answered(OK, {"key": certificate_facts(certificate.encode()).fingerprint})
+        granted = {"certificate": certificate, "ca": (work / "pki/ca.crt").read_text()}
+        return Answer(OK, {}, json.dumps(granted).encode())
+
+
 class Contested(Node):
     """A machine as which a second system claims too, with a key of its own: before it, after it, or at once."""
+
+    _is_refused = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether it was refused: nobody joins as a machine that two keys claim to be."""
+        return self._is_refused
 
     def run(self) -> None:
         """Live once: afterwards it is quarantined, and a person has to look."""
@@ -173,6 +218,7 @@ class Contested(Node):
         again = [self._claim(disk).status for disk in (*both, *both)]
         if again[-2:] != [REFUSED, REFUSED]:
             raise GivenUp(f"{self.name}: two keys, and in the end the answers are {again}")
+        self._is_refused = True
         self._read()
 
 
@@ -203,9 +249,14 @@ def note_requests(history: History, plane: Plane) -> None:
                 )
 
 
-def unfinished(machines: Sequence[Machine]) -> list[str]:
+def unfinished(machines: Iterable[Machine]) -> list[str]:
     """Return the machines that never got to the end of what they do."""
-    return [one.name for one in machines if not one.lives or (type(one) is Node and not one.has_joined)]
+    return [one.name for one in machines if not (isinstance(one, Node) and one.lives and one.is_settled)]
+
+
+def _wait_of(answer: Answer) -> float:
+    """Return for how many seconds a machine that is told to come later is to wait (RFC 9110, 10.2.3)."""
+    return float(next(value for name, value in answer.headers.items() if name.lower() == "retry-after"))
 
 
 def _granted(answer: Answer) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class ClusterSite(Site):
 
     def prepare(self) -> None:
         """Make the keys and write the documents."""
-        done = self.run("render", str(self.work / "bundle"))
+        done = self.run("render", "--output", str(self.work / "bundle"))
         assert done.returncode == 0, done.stderr
 
     def up(self, **extra: str) -> None:

@@ -19,7 +19,7 @@ from tests.history import History
 from tests.history_claims import CLAIM_CHECKERS
 from tests.system.claim_plane import Plane
 from tests.system.fleet import fleet
-from tests.system.fleet_claims import Contested, Late, Node, note_requests, unfinished
+from tests.system.fleet_claims import Contested, Late, Node, Scripted, note_requests, unfinished
 from tests.system.fleet_cluster import ClusterSite, cluster_site
 from tests.system.fleet_rig import BACK_SECONDS, Observer, Rig, shuffled, victim
 from tests.system.fleet_site import wait_for
@@ -28,8 +28,8 @@ from tests.tier import SOAK, Promise, dice, rounds, seed
 pytestmark = [pytest.mark.system, pytest.mark.promise]
 
 WEB = ("web", "application", "worker")
-MACHINES, RIVALS = 100, 6
-RACK = (Node,) * MACHINES + (Contested,) * RIVALS
+MACHINES, SCRIPTED, RIVALS = 100, 4, 6
+RACK = (Node,) * (MACHINES - SCRIPTED) + (Scripted,) * SCRIPTED + (Contested,) * RIVALS
 RACKS, KILLS = rounds(ci=1, soak=4), rounds(ci=20, soak=50)
 FEW = 3
 FAILPOINTS = tuple(name for name in NAMES if name.startswith("claim."))
