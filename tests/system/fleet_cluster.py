@@ -18,7 +18,7 @@ from tests.system.fleet_site import ROOT, Site, site, wait_for
 
 NAME = "claims"
 PLANE = "10.79.0.10"
-READY_SECONDS = 150.0
+READY_SECONDS, END_SECONDS = 150.0, 30.0
 # Room for more nodes than the usual /16 has: each gets a /24.
 CONFIG = """
 apiVersion: firstlight/v1alpha1
@@ -64,8 +64,7 @@ class ClusterSite(Site):
 
     def start(self, **extra: str) -> None:
         """Start the appliance in the background, and return when web answers."""
-        for process in self.started:
-            process.wait(30)
+        self._reap()
         self.work.joinpath("log").mkdir(exist_ok=True)
         argv = (sys.executable, str(ROOT / "deploy.py"), "--config", str(self.folder / "c.yaml"), "serve")
         with (self.work / "log" / "serve.log").open("ab") as log:
@@ -88,6 +87,15 @@ class ClusterSite(Site):
             return self.ask("GET", "/livez").status == 200
         return False
 
+    def close(self) -> None:
+        """Stop the appliance."""
+        self.run("down")
+        self._reap()
+
+    def _reap(self) -> None:
+        for process in self.started:
+            process.wait(END_SECONDS)
+
 
 @contextmanager
 def cluster_site(folder: Path, count: int) -> Iterator[tuple[ClusterSite, Plane]]:
@@ -96,6 +104,7 @@ def cluster_site(folder: Path, count: int) -> Iterator[tuple[ClusterSite, Plane]
     config = CONFIG.replace("VERSION", VERSION).replace("PLANE", PLANE).replace("PROGRAMS", str(programs))
     with ExitStack() as stack:
         made = stack.enter_context(site(folder, count, ClusterSite, config=config, name=NAME))
+        stack.callback(made.close)
         address = ("ip", "-n", made.server, "address", "add", f"{PLANE}/32", "dev", "srv0")
         subprocess.run(address, check=True)
         made.prepare()
