@@ -23,7 +23,7 @@ from tests.system.fleet_claims import Contested, Late, Node, Scripted, note_requ
 from tests.system.fleet_cluster import ClusterSite, cluster_site
 from tests.system.fleet_rig import BACK_SECONDS, Observer, Rig, shuffled, victim
 from tests.system.fleet_site import wait_for
-from tests.tier import SOAK, Promise, dice, rounds, seed
+from tests.tier import Promise, dice, rounds, seed
 
 pytestmark = [pytest.mark.system, pytest.mark.promise]
 
@@ -126,7 +126,7 @@ def test_web_killed_at_every_step_of_a_claim_issues_nothing_twice(rig: ClusterRi
         "all finish",
         done=f"{len(PAIRS)} runs of {FEW} machines: {', '.join(FAILPOINTS)} x {', '.join(ACTIONS)}",
         found=f"0 double issues, nothing lost, all {len(PAIRS) * FEW} machines finished",
-        seed=seed() if SOAK else None,
+        seed=seed(),
     )
 
 
