@@ -21,11 +21,11 @@ from tests.system.claim_plane import Plane
 from tests.system.fleet import fleet
 from tests.system.fleet_claims import Contested, Late, Node, Scripted, note_requests, unfinished
 from tests.system.fleet_cluster import ClusterSite, cluster_site
-from tests.system.fleet_rig import BACK_SECONDS, Observer, Rig, shuffled, victim
+from tests.system.fleet_rig import BACK_SECONDS, FORGOTTEN_SOCKETS, Observer, Rig, shuffled, victim
 from tests.system.fleet_site import wait_for
 from tests.tier import Promise, dice, rounds, seed
 
-pytestmark = [pytest.mark.system, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise, FORGOTTEN_SOCKETS]
 
 WEB = ("web", "application", "worker")
 MACHINES, SCRIPTED, RIVALS = 100, 4, 6

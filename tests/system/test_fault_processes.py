@@ -18,11 +18,11 @@ import pytest
 from bootstrap.failpoints import NAMES, VARIABLE
 from tests.history import History
 from tests.system.fleet import fleet
-from tests.system.fleet_rig import BACK_SECONDS, Observer, Rig, shuffled, victim
+from tests.system.fleet_rig import BACK_SECONDS, FORGOTTEN_SOCKETS, Observer, Rig, shuffled, victim
 from tests.system.fleet_site import ROLES, Site, site, wait_for
 from tests.tier import SOAK, Promise, dice, rounds, seed
 
-pytestmark = [pytest.mark.system, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise, FORGOTTEN_SOCKETS]
 
 MACHINES = 100
 FEW = 20
