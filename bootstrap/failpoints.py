@@ -29,6 +29,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "web.answer.before": "What a request changed is on the disk, and its sender has no answer.",
         "claim.bind.before": "A claim was found right, and its key is not bound.",
         "claim.bind.after": "A key is bound, and the cluster knows nothing of it.",
+        "claim.approve.before": "A request is in the cluster, and not approved.",
+        "claim.approve.after": "A request is approved, and nobody waits for its certificate yet.",
         "claim.issue.before": "The cluster has made a certificate, and we have not written it down.",
         "claim.issue.after": "A certificate is written down, and its machine has not got it.",
         "pxe.report.before": "Events of the wire are about to be posted to web.",

@@ -8,7 +8,10 @@ What calls are called (`what`) and what their answers (`body`) hold, as far as t
 - `lease` (mac): {"address"}; `arm` (mac), by the operator: {"arm"}; `boot` (mac), that is /ipxe: {"decision", "arm"}
 - `begin` (mac, arm, nonce): {"attempt", "config": {"sha256"}, "image": {"sha256"}}
 - `config` and `image` (mac, arm), the documents granted: {"sha256"} of the bytes that came
-- `report` (mac, arm, kind): {"seq"}; `read` (mac): {"state", "attempts", "arm"}
+- `report` (mac, arm, kind, perhaps the `text` that its event must hold): {"seq"}
+- `read` (mac): {"state", "attempts", "arm"}
+
+What is noted of claims stands in tests/history_claims.py.
 
 A call without an answer has status None, and may have been done or not.
 """

@@ -1,8 +1,9 @@
 """Is there one order of operations that explains all answers? Wing and Gong's search, per machine.
 
 The model is written from docs/http.md, not from the code: a register with the machine's state, its arm, its write
-passes and the nonce of the last one. An operation may take effect at any moment between its request and its answer;
-one without an answer (or with 5xx: the proxy cannot know) at any moment after its request, or never.
+passes, the nonce of the last one, and the key that is its node's. An operation may take effect at any moment between
+its request and its answer; one without an answer (or with 5xx: the proxy cannot know) at any moment after its request,
+or never.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ OPEN = frozenset({"armed", "installing"})
 UNTOUCHED = frozenset({408, 429})
 """Refused before anything was decided: the request was cut off, or came too often."""
 REFUSED = 409
+LATER = 202
 UNKNOWN_ARM = "?"
 """The arm that an unanswered order of the operator made: the first use tells its name."""
 
@@ -31,6 +33,7 @@ class Register:
     arm: str | None = None
     attempts: int = 0
     nonce: str | None = None
+    key: str | None = None
 
 
 Answer = tuple[int, dict[str, Any]]
@@ -64,13 +67,32 @@ def _report(register: Register, call: Call) -> tuple[Register, Answer]:
     match kind:
         case "complete" | "already-installed" | "booted" if state in OPEN or state == "failed":
             after = "installed"
-        case "complete" | "already-installed" if state not in ON_DISK:
+        case "complete" | "already-installed" | "synced" if state not in ON_DISK:
             return register, (REFUSED, {})
         case "failed" if state in OPEN:
             after = "failed"
         case "attempt-failed" if state == "installing" and register.attempts >= MOST_PASSES:
             after = "failed"
     return replace(register, state=after), (OK, {})
+
+
+def _bind(register: Register, call: Call) -> tuple[Register, Answer]:
+    """Bind the key of a claim, which is its first half; the second is that the machine is joined."""
+    key = call.arguments["key"]
+    if register.state in OPEN:
+        return register, (LATER, {})
+    if register.state not in ON_DISK:
+        return register, (REFUSED, {})
+    if register.key not in (None, key):
+        return replace(register, state="quarantined"), (REFUSED, {})
+    return replace(register, key=key), (LATER, {})
+
+
+def _claim(register: Register, call: Call) -> tuple[Register, Answer]:
+    bound, answer = _bind(register, call)
+    if call.status == LATER or bound.key != call.arguments["key"] or bound.state not in ON_DISK:
+        return bound, answer
+    return replace(bound, state="joined" if bound.state == "installed" else bound.state), (OK, {})
 
 
 def _config(register: Register, call: Call) -> tuple[Register, Answer]:
@@ -94,11 +116,13 @@ STEPS: dict[str, Step] = {
     "arm": _arm,
     "begin": _begin,
     "report": _report,
+    "bind": _bind,
+    "claim": _claim,
     "config": _config,
     "boot": _boot,
     "read": _read,
 }
-NEEDS_ARM = ("begin", "report", "config")
+NEEDS_ARM = ("begin", "report", "bind", "claim", "config")
 
 
 def step(register: Register, call: Call) -> tuple[Register, Answer]:
@@ -133,11 +157,19 @@ def orders(history: History, start: Register | None = None) -> list[Violation]:
     """
     found = []
     for mac in sorted({call.mac for call in history.calls if call.what in STEPS}):
-        calls = [call for call in history.calls if call.mac == mac and _counts(call)]
+        mine = [call for call in history.calls if call.mac == mac and _counts(call)]
+        calls = [*mine, *_halves(mine)]
         stuck = _Search(calls).explain(start or _first(history, mac))
         if stuck is not None:
             found.append(Violation("no order explains the answers", f"{mac}: {stuck.best}", stuck.lines))
     return found
+
+
+def _halves(calls: list[Call]) -> Iterator[Call]:
+    """Yield the bindings that claims may have made which were refused later, or of which nobody heard again."""
+    for call in calls:
+        if call.what == "claim" and (is_unknown(call) or call.status == REFUSED):
+            yield Call(who=call.who, what="bind", arguments=call.arguments, began=call.began)
 
 
 def _first(history: History, mac: str) -> Register:
@@ -154,8 +186,8 @@ def _counts(call: Call) -> bool:
     if call.what not in STEPS or call.status in UNTOUCHED:
         return False
     if not is_unknown(call):
-        return call.status in (OK, REFUSED)
-    return call.what in ("arm", "begin") or call.arguments.get("kind") in {*ENDING, "attempt-failed"}
+        return call.status in (OK, REFUSED) or (call.what, call.status) == ("claim", LATER)
+    return call.what in ("arm", "begin", "claim") or call.arguments.get("kind") in {*ENDING, "attempt-failed"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,15 @@ from tests.history import Call, History, Violation
 ENDING = frozenset({"complete", "already-installed", "booted", "failed"})
 """Reports that end an arm: one that comes again is answered with the number of the event that did it."""
 
+ALWAYS = {
+    "accepted": State.ACCEPTED,
+    "retired": State.RETIRED,
+    "armed": State.ARMED,
+    "begin": State.INSTALLING,
+    "joined": State.JOINED,
+}
+"""What these events bring a machine into, whatever their decision says."""
+
 Checker = Callable[[History], list[Violation]]
 
 
@@ -62,12 +71,22 @@ def _is_kept(log: _Log, call: Call) -> bool:
             return (name, "armed", call.body["arm"]) in log.contents
         case "begin":
             return (name, "begin", f"attempt {call.body['attempt']} of {MOST_ATTEMPTS}") in log.contents
+        case "claim":
+            return {(name, "claimed", "bound"), (name, "joined", "issued")} <= log.contents
     return True
 
 
 def _is_report(event: Mapping[str, Any] | None, name: str, call: Call) -> bool:
-    kinds = ENDING if call.arguments["kind"] in ENDING else {call.arguments["kind"]}
-    return event is not None and event["machine"] == name and event["what"] in kinds
+    kind = call.arguments["kind"]
+    if (
+        event is None
+        or event["machine"] != name
+        or event["what"] not in (ENDING if kind in ENDING else {kind})
+    ):
+        return False
+    # The end of an arm that is told twice has the number, and the text, of what was told first.
+    text = call.arguments.get("text") if event["what"] == kind else None
+    return text is None or text in (event["detail"], event["decision"])
 
 
 def wrong_numbers(history: History) -> list[Violation]:
@@ -158,16 +177,13 @@ def illegal_transitions(history: History) -> list[Violation]:
 
 def state_after(event: Mapping[str, Any]) -> State | None:
     """Return the state that an event brings a machine into; None if it changes none."""
-    match event["what"], event["decision"]:
-        case "accepted" | "retired" as what, _:
-            return State(what)
-        case "armed", _:
-            return State.ARMED
-        case "begin", _:
-            return State.INSTALLING
+    what, decision = event["what"], event["decision"]
+    match what, decision:
         case ("complete" | "already-installed" | "booted", "installed") | ("failed", "failed"):
-            return State(event["decision"])
-    return None
+            return State(decision)
+        case ("alarm", "quarantined") | ("node-ready" | "node-not-ready", _):
+            return State(decision)
+    return ALWAYS.get(what)
 
 
 def _illegal_in_log(events: list[dict[str, Any]]) -> Iterator[Violation]:
@@ -176,7 +192,7 @@ def _illegal_in_log(events: list[dict[str, Any]]) -> Iterator[Violation]:
         after = state_after(event)
         if after is None:
             continue
-        stays = event["what"] == "booted" and before is not None and before[0] in ON_DISK
+        stays = event["what"] in ("booted", "joined") and before is not None and before[0] in ON_DISK
         if before and not stays and after not in RULES[before[0]].to:
             yield Violation("illegal transition", f"{before[0]} to {after}", (before[1], event))
         before = (after, event)

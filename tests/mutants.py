@@ -150,6 +150,27 @@ MUTANTS = (
         new="archs=(9,)",
         tests=("-m", "system", "tests/system/test_pxe_table.py"),
     ),
+    Mutant(
+        name="a second key is bound like the first",
+        file="bootstrap/records/claims.py",
+        old="        return second_key(record, now, key=key)\n",
+        new="        return _bound(record, now, node=node, key=key)\n",
+        tests=("tests/unit/web/test_web_claim.py", "tests/unit/records"),
+    ),
+    Mutant(
+        name="who was let go meanwhile is approved",
+        file="web/claim.py",
+        old="            self._must_be_bound(asker)\n",
+        new="",
+        tests=("tests/unit/web/test_web_claim_between.py",),
+    ),
+    Mutant(
+        name="a request of another's key is taken for ours",
+        file="web/claim.py",
+        old="filed.signer == Signer.CLIENT and key == asker.request.fingerprint\n",
+        new="filed.signer == Signer.CLIENT and bool(key)\n",
+        tests=("tests/unit/web/test_web_claim_between.py",),
+    ),
 )
 
 

@@ -179,6 +179,7 @@ class Desk:
         """Have the cluster sign the request, write the certificate down, and return it."""
         filed = self._filed(connection, asker)
         if filed.is_pending:
+            failpoints.reached("claim.approve.before")
             self._must_be_bound(asker)
             connection.api.decide(
                 filed.name,
@@ -186,6 +187,7 @@ class Desk:
                 reason="FirstlightClaim",
                 message="the key that this machine claimed with",
             )
+            failpoints.reached("claim.approve.after")
         certificate = self._awaited(connection, asker)
         found = self._found_right(connection, asker, certificate)
         failpoints.reached("claim.issue.before")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from tests.history import OK, History
 from tests.system.fleet_site import (
@@ -71,6 +71,9 @@ class Machine:
     def run(self) -> None:
         """Be armed, and boot until the installed system has reported."""
         self._order_arm()
+        self._boot_until_up()
+
+    def _boot_until_up(self) -> None:
         for _ in range(MOST_BOOTS):
             self.boots += 1
             try:
@@ -123,7 +126,11 @@ class Machine:
 
     def _install(self) -> None:
         self._must(self._plain(f"/v1/ignition/{self.mac.replace(':', '-')}", "ignition"))
-        self._report("facts", facts={"firmware": "bios" if self._arch == BIOS else "uefi", "cpus": 2})
+        self._report(
+            "facts",
+            message=f"boot {self.boots} of {self.name}",
+            facts={"firmware": "bios" if self._arch == BIOS else "uefi", "cpus": 2},
+        )
         nonce = f"n{self._dice.getrandbits(60):x}"
         body = {
             "mac": self.mac,
@@ -132,10 +139,10 @@ class Machine:
             "disk": {"path": "/dev/vda", "size": 1 << 33},
         }
         answer = self._secure(
-            "POST", "/v1/machine/begin", "begin", body, read=_json, arm=self._arm, nonce=nonce
+            "POST", "/v1/machine/begin", "begin", body, read=json_of, arm=self._arm, nonce=nonce
         )
         self._must(answer)
-        grant = _json(answer)
+        grant = json_of(answer)
         self._progress("write", 5)
         self._perhaps_lose_power()
         self._write_image(grant["image"])
@@ -165,23 +172,29 @@ class Machine:
     def _come_up(self) -> None:
         assert self._lease is not None
         self._report("booted", address=self._lease.address)
-        path = f"/v1/machines/{self.name}"
-        self._must(self._operator("GET", path, "read", read=_state))
+        self._read()
 
-    def _order_arm(self) -> None:
-        """Have the operator arm this machine."""
-        self._must(self._operator("POST", f"/v1/machines/{self.name}/arm", "arm", read=_json))
+    def _read(self) -> None:
+        """Have the operator look at this machine."""
+        self._must(self._operator("GET", f"/v1/machines/{self.name}", "read", read=_state))
+
+    def _order_arm(self) -> str:
+        """Have the operator arm this machine, and return the arm that it got."""
+        answer = self._operator("POST", f"/v1/machines/{self.name}/arm", "arm", read=json_of)
+        self._must(answer)
+        return str(json_of(answer)["arm"])
 
     def _report(self, kind: str, **more: Any) -> None:
         body = {"mac": self.mac, "arm": self._arm, "kind": kind, **more}
         path = "/v1/machine/events"
-        self._must(self._secure("POST", path, "report", body, read=_json, arm=self._arm, kind=kind))
+        named = {"arm": self._arm, "kind": kind} | ({"text": more["message"]} if "message" in more else {})
+        self._must(self._secure("POST", path, "report", body, read=json_of, **named))
 
     def _progress(self, stage: str, percent: int) -> None:
         """Tell once how far it is; nobody waits for an answer."""
         body = {"mac": self.mac, "arm": self._arm, "kind": "progress", "stage": stage, "percent": percent}
         path, more = "/v1/machine/events", {"arm": self._arm, "kind": "progress"}
-        self._secure("POST", path, "report", body, read=_json, tries=1, **more)
+        self._secure("POST", path, "report", body, read=json_of, tries=1, **more)
 
     def _must(self, answer: Answer) -> None:
         if answer.status != OK:
@@ -260,7 +273,8 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _json(answer: Answer) -> dict[str, Any]:
+def json_of(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object of an answer."""
     value: dict[str, Any] = json.loads(answer.body)
     return value
 
@@ -270,7 +284,7 @@ def _digest(answer: Answer) -> dict[str, Any]:
 
 
 def _state(answer: Answer) -> dict[str, Any]:
-    found = _json(answer)
+    found = json_of(answer)
     return {name: found[name] for name in ("state", "attempts", "arm")}
 
 
@@ -283,72 +297,26 @@ def _decision(answer: Answer) -> dict[str, Any]:
     return {"decision": "wait" if "asking again in" in script else "leave"}
 
 
-class Observer:
-    """Follows the appliance's events and machines, as an operator's screen does."""
-
-    def __init__(self, site: Site, history: History) -> None:
-        self._site = site
-        self._history = history
-        self._last = 0
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="observer")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        rounds = 0
-        while not self._is_over.wait(0.5):
-            try:
-                self.look(machines=rounds % 6 == 0)
-            except (OSError, http.client.HTTPException, KeyError, ValueError):
-                continue
-            rounds += 1
-
-    def look(self, *, machines: bool) -> None:
-        """Note what is new; raises KeyError when the appliance is in trouble."""
-        for event in self._events(self._last):
-            self._last = event["seq"]
-            self._history.saw("event", event)
-        if machines:
-            for machine in self._machines():
-                self._history.saw("machine", machine)
-
-    def end(self) -> None:
-        """Note everything, when nothing happens any more."""
-        self.look(machines=True)
-        log: list[dict[str, Any]] = []
-        while newer := self._events(log[-1]["seq"] if log else 0):
-            log += newer
-        self._history.ends_with(log, self._machines())
-
-    def _events(self, after: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = _json(self._site.ask("GET", f"/v1/events?after={after}"))["events"]
-        return found
-
-    def _machines(self) -> list[dict[str, Any]]:
-        names = ("mac", "name", "state", "attempts", "arm")
-        machines = _json(self._site.ask("GET", "/v1/machines"))["machines"]
-        return [{name: machine[name] for name in names} for machine in machines]
-
-
 class Fleet:
     """All machines at once, each in a thread; they go on living until told that it is enough."""
 
-    def __init__(self, site: Site, history: History, count: int, dice: random.Random) -> None:
+    def __init__(
+        self,
+        site: Site,
+        history: History,
+        kinds: Sequence[type[Machine]],
+        dice: random.Random,
+        *,
+        first: int = 0,
+    ) -> None:
         self._site = site
         self._is_enough = threading.Event()
         self.problems: list[BaseException] = []
         with inside(site.client):
             self._card = Card("cli0")
         self.machines = [
-            Machine(site, self._card, history, number, random.Random(dice.getrandbits(64)))
-            for number in range(count)
+            kind(site, self._card, history, number, random.Random(dice.getrandbits(64)))
+            for number, kind in enumerate(kinds, start=first)
         ]
         self._threads = [
             threading.Thread(target=self._live, args=(machine,), name=machine.name)
@@ -396,17 +364,21 @@ class Fleet:
 
 
 @contextmanager
-def fleet(site: Site, history: History, count: int, dice: random.Random) -> Iterator[Fleet]:
-    """Run `count` machines of a site that is up; they have ended when the block is left."""
-    made = Fleet(site, history, count, dice)
+def fleet(
+    site: Site,
+    history: History,
+    kinds: int | Sequence[type[Machine]],
+    dice: random.Random,
+    *,
+    first: int = 0,
+) -> Iterator[Fleet]:
+    """Run machines of a site that is up, so many or of these kinds; they have ended when the block is left.
+
+    The first of them is the site's machine number `first`.
+    """
+    made = Fleet(site, history, (Machine,) * kinds if isinstance(kinds, int) else kinds, dice, first=first)
     try:
         made.start()
         yield made
     finally:
         made.close()
-
-
-def story(history: History, violations: Sequence[object]) -> str:
-    """Return the first violations, for a failed assertion."""
-    shown = "\n".join(map(str, violations[:10]))
-    return f"{len(violations)} violations in {len(history.calls)} calls:\n{shown}"

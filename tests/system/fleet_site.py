@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bootstrap.artifacts import Artifact, Manifest, import_file, save_manifest
 from bootstrap.image.recipe import Options
@@ -54,6 +54,11 @@ def mac_of(number: int) -> str:
     return f"52:54:00:79:{number >> 8:02x}:{number & 255:02x}"
 
 
+def address_of(number: int) -> str:
+    """Return the address that is kept for a machine: half of them have it from DHCP."""
+    return f"10.79.{4 + number // 250}.{number % 250 + 1}"
+
+
 def name_of(number: int) -> str:
     return f"w{number}"
 
@@ -89,6 +94,7 @@ class Site:
     client: str
     count: int
     image: Artifact
+    name: str = NAME
 
     @property
     def deploy(self) -> Path:
@@ -96,27 +102,26 @@ class Site:
 
     @property
     def work(self) -> Path:
-        return self.deploy / NAME
+        return self.deploy / self.name
 
     @property
     def log(self) -> str:
         return (self.work / "log" / "serve.log").read_text(errors="replace")
 
+    def environment(self, **extra: str) -> dict[str, str]:
+        mine = {"FIRSTLIGHT_DEPLOY": str(self.deploy), "FIRSTLIGHT_CACHE": str(self.folder / "cache")}
+        return {**os.environ, **mine, **extra}
+
     def run(self, *verb: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run deploy.py in the appliance's namespace."""
         argv = ("ip", "netns", "exec", self.server, sys.executable, "deploy.py", "--config", "c.yaml", *verb)
-        mine = {
-            "FIRSTLIGHT_DEPLOY": str(self.deploy),
-            "FIRSTLIGHT_CACHE": str(self.folder / "cache"),
-            **extra,
-        }
         argv = tuple(str(self.folder / "c.yaml") if word == "c.yaml" else word for word in argv)
         with (self.folder / "deploy.log").open("a+") as log:
             start = log.seek(0, 2)
             done = subprocess.run(
                 argv,
                 cwd=ROOT,
-                env={**os.environ, **mine},
+                env=self.environment(**extra),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,13 +219,23 @@ def wait_for(question: Callable[[], bool], seconds: float, story: Callable[[], s
         time.sleep(0.1)
 
 
+Kind = TypeVar("Kind", bound=Site)
+
+
 @contextmanager
-def site(folder: Path, count: int) -> Iterator[Site]:
+def site(
+    folder: Path,
+    count: int,
+    kind: type[Kind],
+    *,
+    config: str = CONFIG,
+    name: str = NAME,
+) -> Iterator[Kind]:
     """Lay the cable and prepare the folders of an appliance with `count` machines; end and remove everything."""
     number = f"{os.getpid()}-{next(_NUMBERS)}"
     server, client = f"flfleet-s{number}", f"flfleet-c{number}"
-    made = Site(folder=folder, server=server, client=client, count=count, image=_image(folder))
-    (folder / "c.yaml").write_text(CONFIG.format(name=NAME, server=SERVER, machines=_machines(count)))
+    made = kind(folder=folder, server=server, client=client, count=count, image=_image(folder), name=name)
+    (folder / "c.yaml").write_text(config.format(name=name, server=SERVER, machines=_machines(count)))
     try:
         _cable(server, client)
         yield made
@@ -235,7 +250,7 @@ def _machines(count: int) -> str:
     """Return the machines: every other one with an address of its own."""
     lines = []
     for number in range(count):
-        address = f", address: 10.79.4.{number + 1}" if number % 2 else ""
+        address = f", address: {address_of(number)}" if number % 2 else ""
         lines.append(f'  - {{name: {name_of(number)}, mac: "{mac_of(number)}", pool: workers{address}}}')
     return "\n".join(lines)
 

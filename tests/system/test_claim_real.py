@@ -3,93 +3,53 @@
 Needs root and what tests/kubernetes/build makes (minutes, the first time).
 """
 
-import json
 import os
-import random
 import signal
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bootstrap.errors import ApiDown, ApiRefused
-from bootstrap.kubernetes.api import Access, Api, Signer
+from bootstrap.kubernetes.api import Api, Signer
 from bootstrap.kubernetes.rbac import objects
-from bootstrap.records.documents import INSTALLED, LIVE
 from bootstrap.states import State
 from certs.requests import certificate_facts
-from tests.system import test_kubernetes_plane as parts
+from tests.system.claim_plane import Plane, built, control_plane, namespace_of, until
+from tests.system.claim_rack import (
+    RENEWAL,
+    SERVING,
+    W1,
+    W2,
+    RealRack,
+    has_certificate,
+    joined,
+    node_api,
+    race,
+    status,
+)
 from tests.system.pxe_segment import inside as inside_thread
-from tests.system.test_kubernetes_plane import ADDRESS, Plane, as_list, health, inside, running, until
 from tests.tier import Promise, dice, rounds, seed
-from tests.unit.certs import crafted
-from tests.unit.web.joining import JoiningRack, csr, serving
-from web.approver import Approver
+from tests.unit.web.joining import csr, serving
 from web.claim import Claiming, Desk
-from web.credentials import Credentials
-from web.site import Rendered
 
 pytestmark = pytest.mark.system
 
-NAMESPACE = "fl-t-claim"
+NAMESPACE, ADDRESS = "fl-t-claim", "10.77.0.10"
 SERVER = f"https://{ADDRESS}:6443"
-W1, W2 = "52:54:00:77:00:01", "52:54:00:77:00:02"
-programs = parts.programs
-RENEWAL = ("digital signature", "key encipherment", "client auth")
-SERVING = ("digital signature", "key encipherment", "server auth")
 
 
 @pytest.fixture(scope="module")
-def plane(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """A control plane of one host, in a namespace of this module."""
-    root = tmp_path_factory.mktemp("claims")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(parts, "NAMESPACE", NAMESPACE)
-        subprocess.run(("ip", "netns", "add", NAMESPACE), check=True)
-        stack.callback(subprocess.run, ("ip", "netns", "del", NAMESPACE), check=True)
-        inside("ip", "link", "set", "lo", "up")
-        inside("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
-        made = Plane(root, programs)
-        stack.enter_context(running(root, "etcd"))
-        stack.enter_context(running(root, "kube-apiserver"))
-        until(lambda: made.kubectl("admin", "get", "--raw", "/readyz", check=False) == "ok")
-        roles = ("get", "clusterroles", "-o", "name")
-        until(lambda: "node-proxier" in made.kubectl("first-binder", *roles, check=False))
-        made.kubectl("first-binder", "apply", "-f", "-", given=as_list(objects()))
-        stack.enter_context(running(root, "kube-controller-manager"))
-        until(lambda: health(10257) == "ok")
-        stack.enter_context(inside_thread(NAMESPACE))
+    root, programs = tmp_path_factory.mktemp("claims"), built()
+    with (
+        namespace_of(NAMESPACE, ADDRESS),
+        control_plane(Plane(root, programs, NAMESPACE)) as made,
+        inside_thread(NAMESPACE),
+    ):
         yield made
-
-
-class RealRack(JoiningRack):
-    """The application in this process, in front of the real cluster."""
-
-    def __init__(self, plane: Plane) -> None:
-        self.plane = plane
-        super().__init__(cluster=plane.cluster)
-        self.clock.now = datetime.now(UTC)
-        self.connect = Credentials(plane.root / "pki")
-        self.approver = Approver(self.site)
-        self.nodes: list[Api] = []
-
-    def close(self) -> None:
-        connection = self.connect(self.cluster)
-        assert connection is not None
-        for api in (connection.api, connection.watching, *self.nodes):
-            assert isinstance(api, Api)
-            api.close()
-
-    def rendered(self) -> Rendered:
-        documents = {(m.mac, kind): b"{}" for m in self.cluster.machines for kind in (LIVE, INSTALLED)}
-        return Rendered(self.cluster, documents)
 
 
 @pytest.fixture
@@ -102,53 +62,8 @@ def rack(plane: Plane) -> Iterator[RealRack]:
 
 @pytest.fixture
 def admin(plane: Plane) -> Iterator[Api]:
-    with api_of(plane, "admin") as api:
+    with plane.api("admin") as api:
         yield api
-
-
-@contextmanager
-def api_of(plane: Plane, row: str, **more: Any) -> Iterator[Api]:
-    pki = plane.root / "pki"
-    access = Access(
-        servers=more.pop("servers", (SERVER,)),
-        authority=more.pop("authority", pki / "ca.crt"),
-        certificate=pki / f"{row}.crt",
-        key=pki / f"{row}.key",
-    )
-    api = Api(access, **more)
-    try:
-        yield api
-    finally:
-        api.close()
-
-
-def joined(rack: RealRack, name: str = "w1", mac: str = W1, number: int = 0) -> dict[str, str]:
-    """Have a machine join, and return what it got."""
-    rack.install(mac)
-    end = time.monotonic() + 60
-    while (answer := rack.claim(csr(name, number), mac)).status_code == 202:
-        assert time.monotonic() < end, answer.text
-        rack.clock.forward(1)
-        time.sleep(0.2)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, str] = answer.json or {}
-    return found
-
-
-def node_api(rack: RealRack, granted: dict[str, str], number: int = 0, name: str = "w1") -> Api:
-    """Return the API as the node sees it, with the certificate that it was granted."""
-    folder = rack.plane.root / f"node-{name}-{number}"
-    folder.mkdir(exist_ok=True)
-    key = crafted.key("p256", number)
-    (folder / "key").touch(0o600)
-    (folder / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    (folder / "crt").write_text(granted["certificate"])
-    (folder / "ca").write_text(granted["ca"])
-    access = Access(
-        servers=(SERVER,), authority=folder / "ca", certificate=folder / "crt", key=folder / "key"
-    )
-    rack.nodes.append(Api(access))
-    return rack.nodes[-1]
 
 
 def test_the_cluster_signs_the_machine_s_own_key_and_lets_it_in(rack: RealRack) -> None:
@@ -240,11 +155,6 @@ def test_a_node_renews_with_a_new_key_and_serves_under_its_own_name(rack: RealRa
     assert node_api(rack, granted, 2).node("w1") is None
 
 
-def has_certificate(api: Api, name: str) -> bool:
-    found = api.signing_request(name)
-    return found is not None and bool(found.certificate)
-
-
 def test_a_retired_machine_loses_its_right_to_renew(rack: RealRack, admin: Api) -> None:
     node = node_api(rack, joined(rack))
     told = rack.operator("POST", "/v1/machines/w1/retire").json
@@ -273,7 +183,7 @@ def test_a_reinstalled_machine_joins_under_the_same_name(rack: RealRack) -> None
 def test_a_frozen_api_server_makes_machines_wait_and_nothing_else(rack: RealRack) -> None:
     """SIGSTOP: it takes connections and says nothing."""
     program = f"{rack.plane.root}/opt/firstlight/bin/kube-apiserver"
-    pid = int(inside("pgrep", "-xf", f"{program} .*").stdout.split()[0])
+    pid = int(rack.plane.inside("pgrep", "-xf", f"{program} .*").stdout.split()[0])
     rack.install(W1)
     rack.install(W2)
     os.kill(pid, signal.SIGSTOP)
@@ -312,26 +222,6 @@ def test_ready_follows_the_cluster(rack: RealRack, admin: Api) -> None:
     assert rack.machine("w1")["message"] == "joined; its node is not registered yet"
 
 
-def status(plane: Plane, name: str, condition: dict[str, str]) -> None:
-    """Say of a node what its kubelet would."""
-    body = json.dumps({"status": {"conditions": [condition]}})
-    path = f"/api/v1/nodes/{name}/status"
-    pki = plane.root / "pki"
-    argv = (
-        "curl",
-        "-sf",
-        "--cacert",
-        pki / "ca.crt",
-        "--cert",
-        pki / "admin.crt",
-        "--key",
-        pki / "admin.key",
-    )
-    kind = "Content-Type: application/strategic-merge-patch+json"
-    done = inside(*argv, "-X", "PATCH", "-H", kind, "--data", body, f"{SERVER}{path}")
-    assert done.returncode == 0, done.stderr
-
-
 def test_races_of_two_keys_never_make_two_certificates(plane: Plane, admin: Api, promise: Promise) -> None:
     count, chance = rounds(10, 200), dice("claims")
     made = 0
@@ -356,23 +246,6 @@ def test_races_of_two_keys_never_make_two_certificates(plane: Plane, admin: Api,
         found=f"{len(signed)} certificates, {made} handed out, {count} alarms",
         seed=seed(),
     )
-
-
-def race(rack: RealRack, requests: list[str], chance: random.Random) -> list[int]:
-    start, statuses = threading.Barrier(len(requests)), []
-    later = [chance.uniform(0, 1.0), 0.0]
-
-    def ask(text: str) -> None:
-        start.wait()
-        time.sleep(later.pop())
-        statuses.append(rack.claim(text, W1).status_code)
-
-    threads = [threading.Thread(target=ask, args=(text,)) for text in requests]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses
 
 
 # --- the door itself ---------------------------------------------------------------------------------------
@@ -448,11 +321,11 @@ def test_pods_are_asked_to_leave_but_those_of_the_node_itself(admin: Api, plane:
 def test_addresses_are_tried_in_turn_and_the_dead_one_last(plane: Plane) -> None:
     dead = f"https://{ADDRESS}:9"
 
-    with api_of(plane, "admin", servers=(dead, SERVER)) as api:
+    with plane.api("admin", servers=(dead, SERVER)) as api:
         assert isinstance(api.nodes(), list)
         assert api._order == [SERVER, dead]
     with (
-        api_of(plane, "admin", servers=(dead,)) as api,
+        plane.api("admin", servers=(dead,)) as api,
         pytest.raises(ApiDown, match="no API server answers at https"),
     ):
         api.nodes()
@@ -461,7 +334,7 @@ def test_addresses_are_tried_in_turn_and_the_dead_one_last(plane: Plane) -> None
 def test_a_server_of_another_authority_is_not_talked_to(plane: Plane) -> None:
     other = plane.root / "pki/provisioning/ca.crt"
 
-    with api_of(plane, "admin", authority=other) as api, pytest.raises(ApiDown):
+    with plane.api("admin", authority=other) as api, pytest.raises(ApiDown):
         api.nodes()
 
 
@@ -473,12 +346,12 @@ def test_this_computer_s_proxies_and_kubeconfig_do_not_count(
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
 
-    with api_of(plane, "admin") as api:
+    with plane.api("admin") as api:
         assert isinstance(api.nodes(), list)
 
 
 def test_the_identities_of_web_may_do_nothing_else(plane: Plane) -> None:
-    with api_of(plane, "claims") as claims, api_of(plane, "status") as watching:
+    with plane.api("claims") as claims, plane.api("status") as watching:
         refused: list[Callable[[], object]] = [
             claims.nodes,
             lambda: claims.apply([config_map("a", key="x")]),

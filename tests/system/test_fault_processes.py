@@ -10,26 +10,23 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from http.client import HTTPException
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bootstrap.failpoints import NAMES, VARIABLE
 from tests.history import History
-from tests.history_order import check
-from tests.system.fleet import Observer, fleet, story
+from tests.system.fleet import fleet
+from tests.system.fleet_rig import BACK_SECONDS, FORGOTTEN_SOCKETS, Observer, Rig, shuffled, victim
 from tests.system.fleet_site import ROLES, Site, site, wait_for
 from tests.tier import SOAK, Promise, dice, rounds, seed
 
-pytestmark = [pytest.mark.system, pytest.mark.promise]
+pytestmark = [pytest.mark.system, pytest.mark.promise, FORGOTTEN_SOCKETS]
 
 MACHINES = 100
 FEW = 20
 FINISH_SECONDS = 360.0
-BACK_SECONDS = 90.0
 ACTIONS = ("kill", "raise", "sleep:2")
 # Every how many passes a name fails once more: often enough to happen with few machines, seldom enough that a rack
 # gets on in between. A kill comes last, or the others in that process would never have their turn.
@@ -46,68 +43,23 @@ ELSEWHERE = ("apply.", "artifact.", "backup.", "claim.", "restore.")
 """Reached by commands, or where there is a cluster to join: their own tests fail them there."""
 
 
-@dataclass(frozen=True)
-class Rig:
-    """The appliance that is up, and the history of everything."""
-
-    site: Site
-    history: History
-    observer: Observer
-
-    def verdict(self) -> None:
-        """Look at the whole history, now that nothing happens any more."""
-        wait_for(self.site.is_ready, BACK_SECONDS, lambda: self.site.log[-4000:])
-        self.observer.end()
-        found = check(self.history)
-        assert not found, story(self.history, found)
-
-    def is_at_work(self) -> bool:
-        """Return whether web answers machines."""
-        with suppress(OSError, HTTPException):
-            return self.site.ask("GET", "/livez").status == 200
-        return False
-
-    def acknowledged(self) -> int:
-        return sum(bool(call.is_done and call.body.get("seq")) for call in self.history.calls)
-
-
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("f")
     history = History()
     with ExitStack() as stack:
-        made = stack.enter_context(site(folder, MACHINES))
+        made = stack.enter_context(site(folder, MACHINES, Site))
         made.up()
         observer = stack.enter_context(Observer(made, history))
         stack.callback(history.write, folder / "history.jsonl")
         yield Rig(made, history, observer)
 
 
-def victim(rig: Rig, role: str) -> int:
-    """Return the process that plays `role`, once there is one."""
-    found: list[int] = []
-
-    def is_there() -> bool:
-        pid = rig.site.pid_of(role)
-        found.extend([pid] if pid is not None else [])
-        return bool(found)
-
-    wait_for(is_there, BACK_SECONDS, lambda: f"{role} did not come back: {rig.site.log[-4000:]}")
-    return found[0]
-
-
-def shuffled(random_: random.Random, count: int) -> list[str]:
-    """Return `count` roles in random order, each as often as the others."""
-    roles = [ROLES[number % len(ROLES)] for number in range(count)]
-    random_.shuffle(roles)
-    return roles
-
-
 def test_processes_killed_at_random_lose_nothing_and_stop_nobody(rig: Rig, promise: Promise) -> None:
     chance, kills = dice("kills"), rounds(ci=50, soak=200)
     killed: Counter[str] = Counter()
     with fleet(rig.site, rig.history, MACHINES, dice("fleet of the kills")) as rack:
-        for role in shuffled(chance, kills):
+        for role in shuffled(ROLES, chance, kills):
             # Half of the kills meet an appliance at work, the others may meet one that is just starting.
             if chance.random() < 0.5:
                 wait_for(rig.is_at_work, BACK_SECONDS, lambda: rig.site.log[-4000:])
@@ -135,7 +87,7 @@ def test_processes_killed_at_random_lose_nothing_and_stop_nobody(rig: Rig, promi
 def test_processes_that_hang_delay_machines_and_stop_nobody(rig: Rig, promise: Promise) -> None:
     seconds, hangs = rounds(ci=3, soak=25), 0
     with fleet(rig.site, rig.history, MACHINES, dice("fleet of the hangs")) as rack:
-        for role in shuffled(dice("hangs"), len(ROLES)):
+        for role in shuffled(ROLES, dice("hangs"), len(ROLES)):
             pid = victim(rig, role)
             rig.history.saw("hang", {"role": role, "pid": pid})
             os.kill(pid, signal.SIGSTOP)

@@ -6,193 +6,42 @@ Needs root, openssl, and what tests/kubernetes/build makes (minutes, the first t
 
 import base64
 import json
-import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from bootstrap.keys import names_from
-from bootstrap.kubernetes.control_plane import host_tree, wanted_binaries
-from bootstrap.kubernetes.kubeconfig import Credentials, kubeconfig
 from bootstrap.kubernetes.rbac import CLAIMS, STATUS, objects
 from bootstrap.kubernetes.releases import release_of
-from bootstrap.kubernetes.subnets import allotment
-from bootstrap.kubernetes.tree import HostFile, HostTree, LocalFile
-from certs.keyring import Keyring
-from certs.keystore import Keystore
-from certs.secret import Secret
-from certs.wanted import first_binder, rows
-from tests import samples
-from tests.unit.kubernetes.planes import cluster_of
+from tests.system.claim_plane import (
+    VERSION,
+    Plane,
+    as_list,
+    built,
+    command_of,
+    control_plane,
+    namespace_of,
+    until,
+)
 
 pytestmark = pytest.mark.system
 
-VERSION, ADDRESS = "v1.20.2", "10.77.0.10"
+ADDRESS = "10.77.0.10"
 NAMESPACE = "fl-t-plane"
-CACHE = samples.ROOT / "deploy/cache"
 CANARY = "canary-4d1f77"
-MOVED = (
-    "/etc/kubernetes",
-    "/opt/firstlight",
-    "/var/lib/etcd-snapshots",
-    "/var/lib/etcd",
-    "/var/log/kubernetes",
-)
 
 
 @pytest.fixture(scope="module")
-def programs() -> Path:
-    built = subprocess.run(
-        (samples.ROOT / "tests/kubernetes/build", CACHE), check=True, capture_output=True, text=True
-    )
-    return Path(built.stdout.strip())
-
-
-class Plane:
-    """The control plane of one host, with what is asked of it."""
-
-    def __init__(self, root: Path, programs: Path) -> None:
-        self.root, self.programs = root, programs
-        self.cluster = cluster_of("lab", version=VERSION)
-        wanted, now = rows(names_from(self.cluster)), datetime.now(UTC)
-        store = Keystore(root / "pki")
-        self.keyring = store.ensure(wanted, now)
-        self.binder = Credentials(*store.brief(first_binder(), wanted, now))
-        self.tree = lay(root, self._tree(self.keyring))
-
-    def _tree(self, keyring: Keyring) -> HostTree:
-        found = {
-            name: LocalFile(self.programs / name, "0" * 64) for name in wanted_binaries(self.cluster, "m1")
-        }
-        return host_tree(self.cluster, "m1", keyring, found, allotment(self.cluster))
-
-    def kubectl(self, who: str, *words: str, given: str = "", check: bool = True) -> str:
-        """Return what kubectl prints as the user of the row `who`."""
-        credentials = self.binder
-        if who != "first-binder":
-            credentials = Credentials(self.keyring.certificates[who], self.keyring.keys[who])
-        conf = self.root / f"{who}.conf"
-        server = f"https://{ADDRESS}:6443"
-        ca = self.keyring.certificates["ca"]
-        made = kubeconfig(name="t", server=server, ca=ca, user=who, credentials=credentials)
-        conf.touch(0o600)
-        conf.write_bytes(made.reveal())
-        argv: tuple[str | Path, ...] = (self.programs / "kubectl", "--kubeconfig", conf, *words)
-        result = inside(*argv, given=given)
-        assert result.returncode == 0 or not check, result.stderr
-        return result.stdout if result.returncode == 0 else result.stderr
-
-
-def inside(*argv: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ("ip", "netns", "exec", NAMESPACE, *argv),
-        input=given,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-
-
-def lay(root: Path, tree: HostTree) -> HostTree:
-    """Put the files of `tree` below `root`, and return the tree as it was."""
-    for path, file in tree.files.items():
-        target = root / path.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file.content, LocalFile):
-            target.symlink_to(file.content.path)
-        else:
-            target.touch(0o600)
-            target.write_bytes(moved(root, content_of(file)))
-            target.chmod(file.mode)
-    for folder in ("var/log/kubernetes", "var/lib/etcd-snapshots"):
-        (root / folder).mkdir(parents=True)
-    return tree
-
-
-def content_of(file: HostFile) -> bytes:
-    return file.content.reveal() if isinstance(file.content, Secret) else bytes(file.content)  # type: ignore[arg-type]
-
-
-def moved(root: Path, content: bytes) -> bytes:
-    """Return `content` with paths of the host below `root`."""
-    names = "|".join(MOVED).encode()
-    return re.sub(rb"(?<![\w./])(" + names + rb")", lambda match: bytes(root) + match[1], content)
-
-
-def command_of(root: Path, service: str) -> list[str]:
-    text = (root / f"etc/systemd/system/{service}.service").read_text().replace("\\\n", " ")
-    return next(line for line in text.splitlines() if line.startswith("ExecStart="))[10:].split()
-
-
-def until(what: Callable[[], object], *, seconds: int = 90) -> None:
-    """Wait until `what()` is true, for a bounded time."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
-
-
-@contextmanager
-def running(root: Path, service: str) -> Iterator[None]:
-    """Run a service, starting it again when it ends, as its unit would."""
-    log = (root / f"{service}.log").open("wb")
-    argv = ("ip", "netns", "exec", NAMESPACE, *command_of(root, service))
-    process = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        time.sleep(0.2)
-        assert process.poll() is None, (root / f"{service}.log").read_text()[-2000:]
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(70)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-@pytest.fixture(scope="module")
-def plane(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    root = tmp_path_factory.mktemp("plane")
-    subprocess.run(("ip", "netns", "add", NAMESPACE), check=True)
-    try:
-        inside("ip", "link", "set", "lo", "up")
-        inside("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
-        made = Plane(root, programs)
-        with ExitStack() as stack:
-            stack.enter_context(running(root, "etcd"))
-            stack.enter_context(running(root, "kube-apiserver"))
-            until(lambda: made.kubectl("admin", "get", "--raw", "/readyz", check=False) == "ok")
-            # Until then the controllers may not even read who may ask them.
-            until(
-                lambda: (
-                    "node-proxier"
-                    in made.kubectl("first-binder", "get", "clusterroles", "-o", "name", check=False)
-                )
-            )
-            made.kubectl("first-binder", "apply", "-f", "-", given=as_list(objects()))
-            stack.enter_context(running(root, "kube-controller-manager"))
-            stack.enter_context(running(root, "kube-scheduler"))
-            until(lambda: health(10257) == "ok" and health(10259) == "ok")
-            yield made
-    finally:
-        subprocess.run(("ip", "netns", "del", NAMESPACE), check=True)
-
-
-def as_list(items: tuple[dict[str, Any], ...]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
-
-
-def health(port: int) -> str:
-    return inside("curl", "-sk", "--max-time", "5", f"https://127.0.0.1:{port}/healthz").stdout
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    root, programs = tmp_path_factory.mktemp("plane"), built()
+    with (
+        namespace_of(NAMESPACE, ADDRESS),
+        control_plane(Plane(root, programs, NAMESPACE), "kube-scheduler") as made,
+    ):
+        until(lambda: made.health(10259) == "ok")
+        yield made
 
 
 def test_all_four_are_well_and_administrators_have_their_power(plane: Plane) -> None:
@@ -211,7 +60,7 @@ def test_without_its_binding_an_administrator_may_do_nothing(plane: Plane) -> No
 
 
 def test_nothing_listens_without_tls_but_etcd_s_numbers_on_loopback(plane: Plane) -> None:
-    lines = inside("ss", "-Hltn").stdout.splitlines()
+    lines = plane.inside("ss", "-Hltn").stdout.splitlines()
 
     assert sorted(line.split()[3] for line in lines) == [
         "*:6443",
@@ -223,7 +72,7 @@ def test_nothing_listens_without_tls_but_etcd_s_numbers_on_loopback(plane: Plane
         "127.0.0.1:2381",
     ]
     for port in (6443, 10257, 10259, 2379):
-        answer = inside("curl", "-s", "--max-time", "5", f"http://127.0.0.1:{port}/api").stdout
+        answer = plane.inside("curl", "-s", "--max-time", "5", f"http://127.0.0.1:{port}/api").stdout
         assert "APIVersions" not in answer
     assert plane.cluster.kubernetes.endpoint_port == 6443
 
@@ -232,7 +81,7 @@ def test_nothing_listens_without_tls_but_etcd_s_numbers_on_loopback(plane: Plane
 def test_who_has_no_certificate_is_not_let_in(plane: Plane, path: str) -> None:
     assert plane.tree
     url = f"https://{ADDRESS}:6443{path}"
-    asked = inside("curl", "-sk", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", url)
+    asked = plane.inside("curl", "-sk", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", url)
     assert asked.stdout == "401"
 
 
@@ -252,10 +101,10 @@ def test_etcd_wants_a_certificate_of_its_own_authority(plane: Plane) -> None:
         "%{http_code}",
     )
 
-    assert inside(*common, url).stdout == "000"
-    assert inside(*common, "--cert", pki / "admin.crt", "--key", pki / "admin.key", url).stdout == "000"
+    assert plane.inside(*common, url).stdout == "000"
+    assert plane.inside(*common, "--cert", pki / "admin.crt", "--key", pki / "admin.key", url).stdout == "000"
     client = ("--cert", pki / "etcd/healthcheck-client.crt", "--key", pki / "etcd/healthcheck-client.key")
-    assert inside(*common, *client, url).stdout == "200"
+    assert plane.inside(*common, *client, url).stdout == "200"
 
 
 def test_secrets_are_encrypted_in_etcd_and_readable_through_the_api(plane: Plane) -> None:
@@ -402,12 +251,14 @@ def test_a_node_s_certificate_is_signed_by_the_kubelets_authority_for_a_week(pla
     (plane.root / "w1.crt").write_bytes(base64.b64decode(status_of(plane, "w1")["certificate"]))
     pki = plane.root / "pki"
 
-    verified = inside("openssl", "verify", "-CAfile", pki / "kubelet-ca.crt", plane.root / "w1.crt")
+    verified = plane.inside("openssl", "verify", "-CAfile", pki / "kubelet-ca.crt", plane.root / "w1.crt")
     assert verified.stdout.endswith("w1.crt: OK\n")
-    assert inside("openssl", "verify", "-CAfile", pki / "ca.crt", plane.root / "w1.crt").returncode != 0
+    assert plane.inside("openssl", "verify", "-CAfile", pki / "ca.crt", plane.root / "w1.crt").returncode != 0
     week = 7 * 86400
     for seconds, valid in ((week - 900, 0), (week + 900, 1)):
-        ends = inside("openssl", "x509", "-checkend", str(seconds), "-noout", "-in", plane.root / "w1.crt")
+        ends = plane.inside(
+            "openssl", "x509", "-checkend", str(seconds), "-noout", "-in", plane.root / "w1.crt"
+        )
         assert ends.returncode == valid
 
 
@@ -438,7 +289,7 @@ def test_a_node_s_certificate_opens_what_a_node_needs_and_nothing_of_others(plan
         "/apis/rbac.authorization.k8s.io/v1/clusterroles": "403",
         "/api/v1/namespaces/default/secrets/kept": "403",
     }
-    assert {path: inside(*curl, *code, f"{url}{path}").stdout for path in paths} == paths
+    assert {path: plane.inside(*curl, *code, f"{url}{path}").stdout for path in paths} == paths
 
 
 def test_a_request_for_another_signer_is_never_signed(plane: Plane) -> None:
@@ -469,7 +320,7 @@ def test_a_snapshot_is_saved_and_the_oldest_are_forgotten(plane: Plane) -> None:
     for number in range(30):
         (folder / f"20200101T0000{number:02d}Z.db").write_bytes(b"old")
     (folder / "20200101T000000Z.db.part").write_bytes(b"half")
-    saved = inside(*command_of(plane.root, "etcd-snapshot"))
+    saved = plane.inside(*command_of(plane.root, "etcd-snapshot"))
 
     assert saved.returncode == 0, saved.stderr
     names = sorted(path.name for path in folder.iterdir())
@@ -477,6 +328,6 @@ def test_a_snapshot_is_saved_and_the_oldest_are_forgotten(plane: Plane) -> None:
     assert names[0] == "20200101T000003Z.db"
     assert not [name for name in names if name.endswith(".part")]
     newest = folder / names[-1]
-    status = inside(plane.programs / "etcdctl", "snapshot", "status", newest, "-w", "json")
+    status = plane.inside(plane.programs / "etcdctl", "snapshot", "status", newest, "-w", "json")
     assert json.loads(status.stdout)["totalKey"] > 100
     assert newest.stat().st_mode & 0o077 == 0

@@ -34,7 +34,8 @@ class Story:
 
     def event(self, what: str, decision: str = "", who: str = "machine") -> int:
         seq = len(self.events) + 1
-        self.events.append({"seq": seq, "who": who, "machine": "w1", "what": what, "decision": decision})
+        said = {"what": what, "decision": decision, "detail": ""}
+        self.events.append({"seq": seq, "who": who, "machine": "w1", **said})
         self.history.saw("event", self.events[-1])
         return seq
 

@@ -1,0 +1,115 @@
+"""A site with a cluster to join: a real control plane of one host, which the appliance and its machines reach.
+
+Nobody applies it over SSH: it runs in the appliance's namespace, under an address of its own. So `serve` is started
+here as `up` would start it, on documents that `render` wrote.
+"""
+
+import http.client
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bootstrap.config import load
+from tests.system.claim_plane import VERSION, Plane, built, control_plane
+from tests.system.fleet_site import ROOT, Site, site, wait_for
+
+NAME = "claims"
+PLANE = "10.79.0.10"
+READY_SECONDS, END_SECONDS = 150.0, 30.0
+# Room for more nodes than the usual /16 has: each gets a /24.
+CONFIG = """
+apiVersion: firstlight/v1alpha1
+kind: Cluster
+metadata: {{name: {name}}}
+kubernetes:
+  version: VERSION
+  controlPlaneEndpoint: "PLANE:6443"
+  cni: {{plugin: none}}
+  podSubnet: 10.4.0.0/14
+  binaries: {{directory: PROGRAMS}}
+controlPlane: {{hosts: [{{name: m1, address: PLANE}}]}}
+etcd: {{members: [m1]}}
+appliance:
+  interface: srv0
+  address: {server}/20
+  dhcp: {{mode: server, range: [10.79.6.1, 10.79.7.200]}}
+pools:
+  - name: workers
+    arm: manual
+    os: {{family: debian, release: "13"}}
+    disk: {{select: {{type: virtio}}}}
+machines:
+{machines}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSite(Site):
+    """The appliance of a cluster whose control plane somebody else looks after."""
+
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Make the keys and write the documents."""
+        done = self.run("render", "--output", str(self.work / "bundle"))
+        assert done.returncode == 0, done.stderr
+
+    def up(self, **extra: str) -> None:
+        """Start the appliance in the background, and return when it is ready."""
+        self.start(**extra)
+        wait_for(self.is_ready, READY_SECONDS, lambda: self.log[-4000:])
+
+    def start(self, **extra: str) -> None:
+        """Start the appliance in the background, and return when web answers."""
+        self._reap()
+        self.work.joinpath("log").mkdir(exist_ok=True)
+        argv = (sys.executable, str(ROOT / "deploy.py"), "--config", str(self.folder / "c.yaml"), "serve")
+        with (self.work / "log" / "serve.log").open("ab") as log:
+            self.started.append(
+                subprocess.Popen(
+                    ("ip", "netns", "exec", self.server, *argv),
+                    cwd=ROOT,
+                    env=self.environment(**extra),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+        wait_for(self.is_at_work, READY_SECONDS, lambda: self.log[-4000:])
+
+    def is_at_work(self) -> bool:
+        """Return whether web answers."""
+        with suppress(OSError, http.client.HTTPException):
+            return self.ask("GET", "/livez").status == 200
+        return False
+
+    def close(self) -> None:
+        """Stop the appliance."""
+        self.run("down")
+        self._reap()
+
+    def _reap(self) -> None:
+        for process in self.started:
+            process.wait(END_SECONDS)
+
+
+@contextmanager
+def cluster_site(folder: Path, count: int) -> Iterator[tuple[ClusterSite, Plane]]:
+    """Prepare an appliance with `count` machines and run its control plane; end and remove everything."""
+    programs = built()
+    config = CONFIG.replace("VERSION", VERSION).replace("PLANE", PLANE).replace("PROGRAMS", str(programs))
+    with ExitStack() as stack:
+        made = stack.enter_context(site(folder, count, ClusterSite, config=config, name=NAME))
+        stack.callback(made.close)
+        address = ("ip", "-n", made.server, "address", "add", f"{PLANE}/32", "dev", "srv0")
+        subprocess.run(address, check=True)
+        made.prepare()
+        root = folder / "plane"
+        root.mkdir()
+        cluster = load([folder / "c.yaml"])
+        plane = Plane(root, programs, made.server, cluster=cluster, pki=made.work / "pki")
+        yield made, stack.enter_context(control_plane(plane))
