@@ -1,0 +1,158 @@
+"""Writes and a watch through a node's way to the API, noted in one history, and what must be true of that history."""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Any
+
+from tests.history import OK, Call, History, Seen, Violation
+from tests.system.api_node import Node
+
+CREATED = 201
+WRITERS = 4
+PAUSE_SECONDS = 0.1
+SPACE = "load"
+PATH = f"/api/v1/namespaces/{SPACE}/configmaps"
+_NUMBERS = count(1)
+BROKEN = (OSError, http.client.HTTPException)
+
+
+@dataclass
+class Load:
+    """Clients that write objects one after the other, each with a name and a value that never come again."""
+
+    node: Node
+    history: History
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def write(self, who: str) -> None:
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            name, value = f"{who}-{number}", f"{who} {number} {time.monotonic_ns()}"
+            with self.history.call(who, "write", name=name, value=value) as noted:
+                try:
+                    status, _ = self.node.ask("POST", PATH, _object(name, value))
+                except BROKEN:
+                    continue
+                finally:
+                    self.over.wait(PAUSE_SECONDS)
+                noted.answered(OK if status == CREATED else status)
+
+    def watch(self) -> None:
+        """Watch as kubelet does: one long request, begun again where it broke off."""
+        version = ""
+        while not self.over.is_set():
+            try:
+                version = self._follow(version or self._now())
+            except BROKEN:
+                self.history.saw("watch broke", {})
+                self.over.wait(PAUSE_SECONDS)
+
+    def _now(self) -> str:
+        return str(json.loads(self.node.ask("GET", PATH)[1])["metadata"]["resourceVersion"])
+
+    def _follow(self, version: str) -> str:
+        door = self.node.connection()
+        try:
+            door.request("GET", f"{PATH}?watch=1&allowWatchBookmarks=true&resourceVersion={version}")
+            answer = door.getresponse()
+            for line in answer if answer.status == OK else ():
+                version = self._noted(json.loads(line), version)
+                if self.over.is_set():
+                    break
+        except (*BROKEN, ValueError):
+            self.history.saw("watch broke", {"at": version})
+        finally:
+            door.close()
+        return version
+
+    def _noted(self, event: Mapping[str, Any], version: str) -> str:
+        metadata = event["object"].get("metadata", {})
+        if event["type"] == "ADDED":
+            self.history.saw("watched", {"name": metadata["name"]})
+        return str(metadata.get("resourceVersion", version)) if event["type"] != "ERROR" else ""
+
+
+@contextmanager
+def load(node: Node, history: History) -> Iterator[Load]:
+    """Have the writers and the watch at work; they have ended when it is over."""
+    made = Load(node, history)
+    writers = [f"writer{next(_NUMBERS)}" for _ in range(WRITERS)]
+    history.saw("load", {"writers": writers})
+    threads = [threading.Thread(target=made.write, args=(who,)) for who in writers]
+    threads.append(threading.Thread(target=made.watch))
+    for thread in threads:
+        thread.start()
+    try:
+        yield made
+    finally:
+        made.over.set()
+        for thread in threads:
+            thread.join()
+
+
+def _object(name: str, value: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value}}
+
+
+def kept(answer: bytes) -> dict[str, str]:
+    """Return the values of a list of the objects, by name."""
+    items = json.loads(answer)["items"]
+    return {item["metadata"]["name"]: item["data"].get("value", "") for item in items}
+
+
+def acknowledged(history: History) -> list[Call]:
+    return [call for call in history.calls if call.what == "write" and call.is_done]
+
+
+def lost(history: History) -> list[Violation]:
+    """Every acknowledged write is in each of the final reads, with its value."""
+    return [
+        Violation("lost write", f"{call.arguments['name']} through {read.value['server']}", (call,))
+        for read in history.seen
+        if read.what == "read back"
+        for call in acknowledged(history)
+        if read.value["kept"].get(call.arguments["name"]) != call.arguments["value"]
+    ]
+
+
+def unwatched(history: History) -> list[Violation]:
+    """Every acknowledged write came over the watch too."""
+    seen = {value["name"] for value in history.values("watched")}
+    missing = [call for call in acknowledged(history) if call.arguments["name"] not in seen]
+    return [Violation("never watched", call.arguments["name"], (call,)) for call in missing]
+
+
+def silences(history: History) -> list[tuple[float, Seen, str]]:
+    """Return for each fault and each writer how long it had no write acknowledged, in seconds, the longest first.
+
+    The time that counts begins with the fault and ends when the load goes on undisturbed ("calm").
+    """
+    found, writers, answers = [], [], _answers(history)
+    marks = [seen for seen in history.seen if seen.what in ("load", "fault", "calm")]
+    for mark, following in pairwise(marks):
+        if mark.what == "load":
+            writers = mark.value["writers"]
+        if mark.what == "fault":
+            for who in writers:
+                times = [end for end in answers.get(who, []) if mark.at < end < following.at]
+                found.append((_longest([mark.at, *times, following.at]), mark, who))
+    return sorted(found, key=lambda one: one[0], reverse=True)
+
+
+def _longest(times: list[float]) -> float:
+    return max(after - before for before, after in pairwise(times))
+
+
+def _answers(history: History) -> dict[str, list[float]]:
+    """Return when each writer's writes were acknowledged, in order."""
+    found: dict[str, list[float]] = {}
+    for call in acknowledged(history):
+        found.setdefault(call.who, []).append(call.ended or 0.0)
+    return {who: sorted(ends) for who, ends in found.items()}
