@@ -11,9 +11,11 @@ from itertools import count, pairwise
 from typing import Any
 
 from tests.history import OK, Call, History, Seen, Violation
-from tests.system.api_node import Node
+from tests.system.api_node import ANSWER_SECONDS, Node
+from tests.system.spine import wait_for
 
-CREATED = 201
+CREATED, CONFLICT = 201, 409
+WATCH_SECONDS = 180.0
 WRITERS = 4
 PAUSE_SECONDS = 0.1
 SPACE = "load"
@@ -29,6 +31,8 @@ class Load:
     node: Node
     history: History
     over: threading.Event = field(default_factory=threading.Event)
+    last: str = field(default_factory=lambda: f"last{next(_NUMBERS)}")
+    """The object that is written when the writers have ended: who has seen it has seen all."""
 
     def write(self, who: str) -> None:
         number = 0
@@ -44,39 +48,50 @@ class Load:
                     self.over.wait(PAUSE_SECONDS)
                 noted.answered(OK if status == CREATED else status)
 
-    def watch(self) -> None:
-        """Watch as kubelet does: one long request, begun again where it broke off."""
-        version = ""
-        while not self.over.is_set():
-            try:
-                version = self._follow(version or self._now())
-            except BROKEN:
-                self.history.saw("watch broke", {})
-                self.over.wait(PAUSE_SECONDS)
+    def end(self) -> None:
+        """Write the last object, however often it takes."""
+        body = _object(self.last, "")
+        wait_for(lambda: self._tried(body), "the last object is written", timeout=ANSWER_SECONDS, every=0.5)
 
-    def _now(self) -> str:
+    def _tried(self, body: dict[str, Any]) -> bool:
+        try:
+            return self.node.ask("POST", PATH, body)[0] in (CREATED, CONFLICT)
+        except BROKEN:
+            return False
+
+    def now(self) -> str:
+        """Return the version of everything that is there."""
         return str(json.loads(self.node.ask("GET", PATH)[1])["metadata"]["resourceVersion"])
 
+    def watch(self, version: str) -> None:
+        """Watch as kubelet does, from `version` to the last object: one long request, begun again where it broke."""
+        while version:
+            version = self._follow(version)
+            self.over.wait(PAUSE_SECONDS)
+
     def _follow(self, version: str) -> str:
+        """Return from which version to go on; none after the last object."""
         door = self.node.connection()
         try:
             door.request("GET", f"{PATH}?watch=1&allowWatchBookmarks=true&resourceVersion={version}")
             answer = door.getresponse()
             for line in answer if answer.status == OK else ():
-                version = self._noted(json.loads(line), version)
-                if self.over.is_set():
-                    break
+                version = self._noted(json.loads(line))
+                if not version:
+                    return version
         except (*BROKEN, ValueError):
-            self.history.saw("watch broke", {"at": version})
+            pass
         finally:
             door.close()
+        self.history.saw("watch broke", {"at": version})
         return version
 
-    def _noted(self, event: Mapping[str, Any], version: str) -> str:
-        metadata = event["object"].get("metadata", {})
+    def _noted(self, event: Mapping[str, Any]) -> str:
+        assert event["type"] in ("ADDED", "BOOKMARK"), event
+        metadata = event["object"]["metadata"]
         if event["type"] == "ADDED":
             self.history.saw("watched", {"name": metadata["name"]})
-        return str(metadata.get("resourceVersion", version)) if event["type"] != "ERROR" else ""
+        return "" if metadata["name"] == self.last else str(metadata["resourceVersion"])
 
 
 @contextmanager
@@ -86,8 +101,8 @@ def load(node: Node, history: History) -> Iterator[Load]:
     writers = [f"writer{next(_NUMBERS)}" for _ in range(WRITERS)]
     history.saw("load", {"writers": writers})
     threads = [threading.Thread(target=made.write, args=(who,)) for who in writers]
-    threads.append(threading.Thread(target=made.watch))
-    for thread in threads:
+    watch = threading.Thread(target=made.watch, args=(made.now(),), daemon=True)
+    for thread in (watch, *threads):
         thread.start()
     try:
         yield made
@@ -95,6 +110,9 @@ def load(node: Node, history: History) -> Iterator[Load]:
         made.over.set()
         for thread in threads:
             thread.join()
+        made.end()
+        watch.join(WATCH_SECONDS)
+    assert not watch.is_alive(), "the watch did not see the last object"
 
 
 def _object(name: str, value: str) -> dict[str, Any]:
@@ -112,13 +130,14 @@ def acknowledged(history: History) -> list[Call]:
 
 
 def lost(history: History) -> list[Violation]:
-    """Every acknowledged write is in each of the final reads, with its value."""
+    """Every acknowledged write is in each read of everything that began after it, with its value."""
     return [
         Violation("lost write", f"{call.arguments['name']} through {read.value['server']}", (call,))
         for read in history.seen
         if read.what == "read back"
         for call in acknowledged(history)
-        if read.value["kept"].get(call.arguments["name"]) != call.arguments["value"]
+        if (call.ended or 0.0) < read.value["began"]
+        and read.value["kept"].get(call.arguments["name"]) != call.arguments["value"]
     ]
 
 

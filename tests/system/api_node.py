@@ -27,6 +27,7 @@ ADDRESS = "10.77.0.101/24"
 NAME = "w1"
 ANSWER_SECONDS = 60.0
 START_SECONDS = 60.0
+WATCH_PORTS = "28"  # thousands: where the endpoint's watch asks from
 # The file that the kernel's resolver and Go's read is this node's own.
 WITH_HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
@@ -55,6 +56,16 @@ class Node:
         """Run kubectl, which connects anew, by the endpoint's name."""
         argv = self.argv((str(PROGRAM), "--kubeconfig", str(self.kubeconfig), *words))
         return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=seconds)
+
+    def server(self) -> str:
+        """Return the address of the API server that its standing connection leads to."""
+        inside = ("nsenter", f"--net=/run/netns/{self.namespace}", "ss", "--no-header", "--tcp", "--numeric")
+        asked = (*inside, "state", "established", "dport = :6443")
+        done = subprocess.run(asked, check=True, capture_output=True, text=True)
+        ways = [line.split()[-2:] for line in done.stdout.splitlines()]
+        found = [there for here, there in ways if not here.rpartition(":")[2].startswith(WATCH_PORTS)]
+        assert found, done.stdout
+        return found[0].partition(":")[0]
 
     def connection(self) -> "Door":
         return Door(self.door)

@@ -25,16 +25,23 @@ def history_of(*lines: Write | tuple[str, float]) -> History:
 
 def test_a_write_that_is_not_there_is_lost_only_if_it_was_acknowledged() -> None:
     history = history_of(("a", "a-1", 1, OK), ("a", "a-2", 2, 500), ("a", "a-3", 3, None))
-    history.saw("read back", {"server": "m1", "kept": {"a-1": "value of a-1"}})
+    history.saw("read back", {"server": "m1", "began": 9, "kept": {"a-1": "value of a-1"}})
     assert lost(history) == []
 
-    history.saw("read back", {"server": "m2", "kept": {"a-2": "value of a-2"}})
+    history.saw("read back", {"server": "m2", "began": 9, "kept": {"a-2": "value of a-2"}})
     assert [bad.text for bad in lost(history)] == ["a-1 through m2"]
+
+
+def test_a_write_after_the_read_is_not_expected_in_it() -> None:
+    history = history_of(("a", "a-1", 10, OK))
+    history.saw("read back", {"server": "m1", "began": 9, "kept": {}})
+
+    assert lost(history) == []
 
 
 def test_another_value_is_a_lost_write_too() -> None:
     history = history_of(("a", "a-1", 1, OK))
-    history.saw("read back", {"server": "m1", "kept": {"a-1": "something else"}})
+    history.saw("read back", {"server": "m1", "began": 9, "kept": {"a-1": "something else"}})
 
     assert [bad.text for bad in lost(history)] == ["a-1 through m1"]
 
