@@ -40,28 +40,30 @@ class Load:
             number += 1
             name, value = f"{who}-{number}", f"{who} {number} {time.monotonic_ns()}"
             with self.history.call(who, "write", name=name, value=value) as noted:
-                try:
-                    status, _ = self.node.ask("POST", PATH, _object(name, value))
-                except BROKEN:
-                    continue
-                finally:
-                    self.over.wait(PAUSE_SECONDS)
-                noted.answered(OK if status == CREATED else status)
+                status = self._posted(_object(name, value))
+                if status is not None:
+                    noted.answered(OK if status == CREATED else status)
+            self.over.wait(PAUSE_SECONDS)
+
+    def _posted(self, body: dict[str, Any]) -> int | None:
+        """Return the status with which an object was answered; None without an answer."""
+        try:
+            return self.node.ask("POST", PATH, body)[0]
+        except BROKEN:
+            return None
 
     def end(self) -> None:
         """Write the last object, however often it takes."""
         body = _object(self.last, "")
-        wait_for(lambda: self._tried(body), "the last object is written", timeout=ANSWER_SECONDS, every=0.5)
-
-    def _tried(self, body: dict[str, Any]) -> bool:
-        try:
-            return self.node.ask("POST", PATH, body)[0] in (CREATED, CONFLICT)
-        except BROKEN:
-            return False
+        wait_for(
+            lambda: self._posted(body) in (CREATED, CONFLICT),
+            "the last object is written",
+            timeout=ANSWER_SECONDS,
+        )
 
     def now(self) -> str:
         """Return the version of everything that is there."""
-        return str(json.loads(self.node.ask("GET", PATH)[1])["metadata"]["resourceVersion"])
+        return str(json.loads(self.node.ask("GET", f"{PATH}?limit=1")[1])["metadata"]["resourceVersion"])
 
     def watch(self, version: str) -> None:
         """Watch as kubelet does, from `version` to the last object: one long request, begun again where it broke."""
