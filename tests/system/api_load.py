@@ -61,39 +61,60 @@ class Load:
             timeout=ANSWER_SECONDS,
         )
 
-    def now(self) -> str:
-        """Return the version of everything that is there."""
-        return str(json.loads(self.node.ask("GET", f"{PATH}?limit=1")[1])["metadata"]["resourceVersion"])
 
-    def watch(self, version: str) -> None:
-        """Watch as kubelet does, from `version` to the last object: one long request, begun again where it broke."""
-        while version:
-            version = self._follow(version)
-            self.over.wait(PAUSE_SECONDS)
+@dataclass
+class Watch:
+    """A watch as kubelet's: one long request, begun again where it broke off, with a list when that is too old.
 
-    def _follow(self, version: str) -> str:
-        """Return from which version to go on; none after the last object."""
+    It ends when it has seen the object called `last`.
+    """
+
+    node: Node
+    history: History
+    last: str
+    version: str = ""
+    over: bool = False
+
+    def begin(self) -> None:
+        """List what is there: from now on nothing is missed."""
+        listed = json.loads(self.node.ask("GET", PATH)[1])
+        for item in listed["items"]:
+            self._saw(item["metadata"]["name"])
+        self.version = listed["metadata"]["resourceVersion"]
+
+    def follow(self) -> None:
+        while not self.over:
+            try:
+                if not self.version:
+                    self.begin()
+                self._follow()
+            except (*BROKEN, ValueError, LookupError) as error:
+                self.history.saw("watch broke", {"error": repr(error)})
+            time.sleep(PAUSE_SECONDS)
+
+    def _follow(self) -> None:
         door = self.node.connection()
         try:
-            door.request("GET", f"{PATH}?watch=1&allowWatchBookmarks=true&resourceVersion={version}")
-            answer = door.getresponse()
-            for line in answer if answer.status == OK else ():
-                version = self._noted(json.loads(line))
-                if not version:
-                    return version
-        except (*BROKEN, ValueError):
-            pass
+            door.request("GET", f"{PATH}?watch=1&allowWatchBookmarks=true&resourceVersion={self.version}")
+            for line in door.getresponse():
+                self._note(json.loads(line))
+                if self.over:
+                    return
         finally:
             door.close()
-        self.history.saw("watch broke", {"at": version})
-        return version
+        raise ConnectionError("the stream ended")
 
-    def _noted(self, event: Mapping[str, Any]) -> str:
-        assert event["type"] in ("ADDED", "BOOKMARK"), event
+    def _note(self, event: Mapping[str, Any]) -> None:
         metadata = event["object"]["metadata"]
-        if event["type"] == "ADDED":
-            self.history.saw("watched", {"name": metadata["name"]})
-        return "" if metadata["name"] == self.last else str(metadata["resourceVersion"])
+        if event["type"] not in ("ADDED", "BOOKMARK"):
+            self.version = ""
+            raise ConnectionError(f"the stream says {event}")
+        self.version = metadata["resourceVersion"]
+        self._saw(metadata.get("name", ""))
+
+    def _saw(self, name: str) -> None:
+        self.history.saw("watched", {"name": name})
+        self.over = self.over or name == self.last
 
 
 @contextmanager
@@ -103,7 +124,9 @@ def load(node: Node, history: History) -> Iterator[Load]:
     writers = [f"writer{next(_NUMBERS)}" for _ in range(WRITERS)]
     history.saw("load", {"writers": writers})
     threads = [threading.Thread(target=made.write, args=(who,)) for who in writers]
-    watch = threading.Thread(target=made.watch, args=(made.now(),), daemon=True)
+    watching = Watch(node, history, made.last)
+    watching.begin()
+    watch = threading.Thread(target=watching.follow, daemon=True)
     for thread in (watch, *threads):
         thread.start()
     try:
