@@ -171,6 +171,20 @@ MUTANTS = (
         new="filed.signer == Signer.CLIENT and bool(key)\n",
         tests=("tests/unit/web/test_web_claim_between.py",),
     ),
+    Mutant(
+        name="an API server waits for members of etcd on other hosts",
+        file="bootstrap/kubernetes/etcd_unit.py",
+        old="    if host.name in cluster.etcd.members:\n        return (",
+        new="    if False:\n        return (",
+        tests=("tests/unit/kubernetes/test_control_plane.py",),
+    ),
+    Mutant(
+        name="a node refuses the last API server",
+        file="configs/node/endpoint",
+        old='    [ -n "$ready" ] || return 0\n',
+        new="",
+        tests=("tests/unit/node/test_endpoint.py",),
+    ),
 )
 
 

@@ -26,10 +26,15 @@ def members(cluster: Cluster) -> tuple[Host, ...]:
 
 
 def client_urls(cluster: Cluster, host: Host) -> tuple[str, ...]:
-    """Return where the API server on `host` finds etcd: its own member first, by loopback."""
-    own = [f"https://127.0.0.1:{CLIENT_PORT}"] if host.name in cluster.etcd.members else []
-    others = [member for member in members(cluster) if member.name != host.name]
-    return (*own, *(_client_url(member) for member in others))
+    """Return where the API server on `host` finds etcd: at its own member, or at all if it has none.
+
+    With several it would send every third request to a member that is frozen, and wait 40 seconds for each: the time
+    limits of its connections to etcd (keepalive 30 s, timeout 10 s) have no flag. With its own alone it is not ready
+    when that is away, and whoever called it goes to another API server.
+    """
+    if host.name in cluster.etcd.members:
+        return (f"https://127.0.0.1:{CLIENT_PORT}",)
+    return tuple(_client_url(member) for member in members(cluster))
 
 
 def service(cluster: Cluster, host: Host) -> Service:

@@ -26,8 +26,9 @@ RESTARTS = ".restarts"
 _LINES = json.JSONEncoder(separators=(",\n    ", ": "))
 _PAIRS = json.JSONEncoder(separators=(",\n  ", ": "))
 _IMAGES = "/opt/firstlight/images"
-_SCRIPTS = ("join", "sync")
+_SCRIPTS = ("endpoint", "join", "sync")
 _UNITS = (
+    "firstlight-endpoint.service",
     "firstlight-images.service",
     "firstlight-join.service",
     "firstlight-join.timer",
@@ -103,7 +104,7 @@ def _add(tar: tarfile.TarFile, path: str, text: str, mode: int) -> None:
 
 
 def installed_files(cluster: Cluster, machine: Machine, joining: Joining) -> Iterator[ignition.Node]:
-    """Yield the programs of a node, and who it is for the two of them that are scripts of ours."""
+    """Yield the programs of a node, and who it is for those of them that are scripts of ours."""
     settings = {"NODE_NAME": machine.name, "NODE_MAC": machine.mac, "NODE_SERVER": cluster.secure_url}
     text = "".join(f"{key}={value}\n" for key, value in settings.items())
     yield ignition.file("/etc/firstlight/node.env", text)

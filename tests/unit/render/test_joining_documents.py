@@ -41,9 +41,11 @@ def test_every_family_gets_what_a_node_needs(name: str) -> None:
         document = bundle[f"machines/{machine.name}/installed.ign"].content
         files, units = files_of(document), samples.units_of(document)
 
+        assert files["/opt/firstlight/bin/endpoint"]["mode"] == 0o755
         assert files["/opt/firstlight/bin/join"]["mode"] == 0o755
         assert files["/opt/firstlight/bin/sync"]["mode"] == 0o755
         assert {"kubelet.service", "kube-proxy.service", "firstlight-join.service"} <= set(units)
+        assert "firstlight-endpoint.service" in units
         assert {"firstlight-join.timer", "firstlight-sync.service", "firstlight-sync.timer"} <= set(units)
         source = files["/opt/firstlight/bin/kubelet"]["contents"]
         assert source["verification"] == {"hash": f"sha256-{'a' * 64}"}

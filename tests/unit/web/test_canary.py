@@ -21,8 +21,8 @@ from web.credentials import Credentials
 
 LISTENERS = ("public", "machine")
 METHODS = ("POST", "GET", "PUT", "OPTIONS", "HEAD", "PATCH", "DELETE", "TRACE")[: rounds(3, 8)]
-NAMES = (W1, "../pki/ca.key", "w1", W2, W3, W1.replace(":", "-"), "w2")[: rounds(3, 7)]
-FEWEST = rounds(5000, 30_000)
+NAMES = (W1, "../pki/ca.key", "w1", W2, W3, W1.replace(":", "-"), "w2")[: rounds(2, 7)]
+FEWEST = rounds(3500, 30_000)
 MARKER = "canary5f1d3b7a9c0e4d2f8b6a1c3e5d7f9b0a"
 
 
