@@ -56,6 +56,8 @@ class Release:
 
 
 _CLIENT = ("digital signature", "client auth")
+# Later ones have it by themselves: a member that was cut off does not depose the leader when it comes back.
+_ETCD_34 = ("--pre-vote=true",)
 _ETCD_35 = ("--experimental-initial-corrupt-check=true", "--experimental-watch-progress-notify-interval=5s")
 _ETCD_36 = ("--feature-gates=InitialCorruptCheck=true", "--watch-progress-notify-interval=5s")
 _GRACE = {"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s"}
@@ -63,6 +65,7 @@ _GRACE = {"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s"
 _V1_20 = Release(
     minor=20,
     etcd="3.4",
+    etcd_flags=_ETCD_34,
     # Given a file (v1beta1), this scheduler serves its health without TLS on every address, whatever the flags say.
     scheduler=None,
     authentication=None,
