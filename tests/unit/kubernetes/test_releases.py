@@ -49,7 +49,7 @@ def test_old_ports_without_tls_are_closed_where_they_exist() -> None:
 
 
 def test_a_member_that_was_cut_off_deposes_no_leader_when_it_comes_back() -> None:
-    """Without a vote before the vote each healed partition held up writes for seven seconds."""
+    """Without a vote before the vote, healed partitions held up writes for one to seven seconds."""
     assert all(("--pre-vote=true" in row.etcd_flags) == (row.etcd == "3.4") for row in RELEASES.values())
 
 
