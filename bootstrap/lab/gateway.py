@@ -16,7 +16,9 @@ from bootstrap.lab.daemon import to_background
 
 LOOPBACK = "127.0.0.1"
 CLONE_NEWNET = 0x40000000  # setns(2)
-DIAL_SECONDS = 2.0  # an API server that is frozen must not be waited for long: the next one answers
+DIAL_SECONDS = (
+    2.0  # a host that is gone is not waited for; one that is frozen takes connections, and looks well
+)
 CHUNK = 64 * 1024
 
 Address = tuple[str, int]

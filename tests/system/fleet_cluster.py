@@ -14,16 +14,13 @@ from pathlib import Path
 
 from bootstrap.config import load
 from tests.system.claim_plane import VERSION, Plane, built, control_plane
-from tests.system.fleet_site import ROOT, Site, site, wait_for
+from tests.system.fleet_site import HEAD, RACK, ROOT, Site, site, wait_for
 
 NAME = "claims"
 PLANE = "10.79.0.10"
 READY_SECONDS, END_SECONDS = 150.0, 30.0
 # Room for more nodes than the usual /16 has: each gets a /24.
-CONFIG = """
-apiVersion: firstlight/v1alpha1
-kind: Cluster
-metadata: {{name: {name}}}
+KUBERNETES = """
 kubernetes:
   version: VERSION
   controlPlaneEndpoint: "PLANE:6443"
@@ -32,18 +29,8 @@ kubernetes:
   binaries: {{directory: PROGRAMS}}
 controlPlane: {{hosts: [{{name: m1, address: PLANE}}]}}
 etcd: {{members: [m1]}}
-appliance:
-  interface: srv0
-  address: {server}/20
-  dhcp: {{mode: server, range: [10.79.6.1, 10.79.7.200]}}
-pools:
-  - name: workers
-    arm: manual
-    os: {{family: debian, release: "13"}}
-    disk: {{select: {{type: virtio}}}}
-machines:
-{machines}
 """
+CONFIG = HEAD + KUBERNETES + RACK
 
 
 @dataclass(frozen=True, kw_only=True)

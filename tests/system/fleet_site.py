@@ -31,11 +31,12 @@ HTTP, HTTPS = 8080, 8443
 UP_SECONDS = 200.0
 ROLES = ("web", "application", "worker", "nginx", "nginx-worker", "pxe", "dnsmasq")
 _NUMBERS = itertools.count(1)
-CONFIG = """
+HEAD = """
 apiVersion: firstlight/v1alpha1
 kind: Cluster
 metadata: {{name: {name}}}
-kubernetes: {{version: v1.36.4, controlPlaneEndpoint: "10.79.0.10:6443", cni: {{plugin: none}}}}
+"""
+RACK = """
 appliance:
   interface: srv0
   address: {server}/20
@@ -48,6 +49,10 @@ pools:
 machines:
 {machines}
 """
+KUBERNETES = """
+kubernetes: {{version: v1.36.4, controlPlaneEndpoint: "10.79.0.10:6443", cni: {{plugin: none}}}}
+"""
+CONFIG = HEAD + KUBERNETES + RACK
 
 
 def mac_of(number: int) -> str:

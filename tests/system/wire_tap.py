@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from tests.system.spine import Site
@@ -153,8 +152,7 @@ def secrets_of(site: Site, machines: dict[str, tuple[str, ...]]) -> dict[str, fr
     """Return the marks of all keys of the work folder, and of the given files of machines."""
     found = {}
     for file in (*site.work.rglob("*.key"), site.work / "lab" / "id_ed25519"):
-        with suppress(FileNotFoundError):
-            found[str(file.relative_to(site.work))] = marks_of(file.read_bytes())
+        found[str(file.relative_to(site.work))] = marks_of(file.read_bytes())
     for name, paths in machines.items():
         for path in paths:
             found[f"{name}:{path}"] = marks_of(site.in_machine(name, "cat", path).encode())
