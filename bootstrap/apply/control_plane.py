@@ -26,6 +26,7 @@ from bootstrap.errors import ApplyError, FirstlightError, HostError, UsageError
 from bootstrap.etcd import Credentials
 from bootstrap.host_errors import KeyChanged, Locked, UnknownKey
 from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes.marks import marks_of
 from bootstrap.kubernetes.tree import HostTree
 from bootstrap.model import Cluster
 from bootstrap.model.kubernetes import Host
@@ -262,7 +263,7 @@ def _prove(site: Site, prober: ClusterProber, outcome: Outcome) -> None:
             prober.healthy(tree.host, unit.name)
         proven.append(f"{tree.host}: {', '.join(unit.name for unit in tree.units) or 'no unit'} healthy")
     if site.access is not None:
-        outcome.objects = tuple(prober.api_writes(site.objects, site.binder))
+        outcome.objects = tuple(prober.api_writes(site.objects, marks_of(site.cluster), site.binder))
         proven.append(f"API: an object written and read through {', '.join(site.access.servers)}")
     outcome.proven = tuple(proven)  # fmt: skip
 

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bootstrap.errors import ApiDown, ApiError, ApiRefused
-from bootstrap.kubernetes.api import NOT_FOUND, Access, Api
+from bootstrap.kubernetes.api import CONFLICT, NOT_FOUND, Access, Api
+from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.memory import in_memory
 from certs.secret import Secret
 
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Question:
-    """Apply `objects`, then write and read `probe` through each of the servers; all within `seconds`.
+    """Apply `objects` and `marks`, then write and read `probe` through each of the servers; all within `seconds`.
 
+    `marks` are labels and taints by node; nodes that are not there yet bring them when they register.
     `binder`, a certificate and its key in PEM, takes the place of the identity of `access` for the objects.
     """
 
@@ -35,6 +37,7 @@ class Question:
     objects: Sequence[Mapping[str, Any]]
     probe: str
     seconds: float
+    marks: Mapping[str, Marks] = field(default_factory=dict)
     binder: tuple[bytes, Secret] | None = None
 
     def to_json(self) -> bytes:
@@ -43,7 +46,9 @@ class Question:
         files = {name: str(getattr(self.access, name)) for name in names}
         rest = {"objects": list(self.objects), "probe": self.probe, "seconds": self.seconds}
         binder = [self.binder[0].decode(), self.binder[1].reveal().decode()] if self.binder else None
-        return json.dumps({"servers": self.access.servers, **files, **rest, "binder": binder}).encode()
+        marks = {name: one.to_data() for name, one in self.marks.items()}
+        more = {"marks": marks, "binder": binder}
+        return json.dumps({"servers": self.access.servers, **files, **rest, **more}).encode()
 
 
 def argv() -> tuple[str, ...]:
@@ -69,6 +74,10 @@ def _answer(asked: Mapping[str, Any], deadline: float) -> list[str]:
         who = _binder(admin, asked["binder"], stack) if asked["binder"] else admin
         # Refused (403) is final where administrators are asked: the answer is to ask again with a binder.
         changed = _with(who, lambda api: _insist(lambda: api.apply(asked["objects"]), deadline, {NOT_FOUND}))
+    marks = {name: Marks(**one) for name, one in asked["marks"].items()}
+    changed += _with(
+        admin, lambda api: _insist(lambda: mark(api, marks), deadline, {NOT_FOUND, CONFLICT, FORBIDDEN})
+    )
     for server in servers:
         one = replace(admin, servers=(server,))
         _with(one, lambda api: _insist(lambda: api.probe(asked["probe"]), deadline, {NOT_FOUND, FORBIDDEN}))

@@ -14,6 +14,7 @@ from bootstrap.apply.asking import Identity, Question, ask
 from bootstrap.environment import ROOT
 from bootstrap.errors import ApplyError
 from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes.marks import Marks
 from bootstrap.model.kubernetes import Host
 from bootstrap.ssh import Connections
 from certs.secret import Secret
@@ -83,8 +84,12 @@ class ClusterProber:
             raise ApplyError(f"etcd member {name} is not healthy: {why}; run `apply` again when it is")
         self._ask_etcd("probe", (), etcd.ANSWER_SECONDS)
 
-    def api_writes(self, objects: Sequence[Mapping[str, Any]], binder: Binder | None) -> list[str]:
-        """Bring `objects` to the cluster, write and read through each API server; return what changed.
+    def api_writes(
+        self, objects: Sequence[Mapping[str, Any]], marks: Mapping[str, Marks], binder: Binder | None
+    ) -> list[str]:
+        """Bring `objects` and the nodes' `marks` to the cluster, write and read through each API server.
+
+        Returns what changed.
 
         `binder` is asked for a certificate when administrators have no power yet.
 
@@ -92,7 +97,7 @@ class ClusterProber:
             ApplyError: it did not work in time.
         """
         assert self.access is not None  # noqa: S101  # asked only where there is one
-        question = endpoint.Question(self.access, objects, secrets.token_hex(8), self.seconds)
+        question = endpoint.Question(self.access, objects, secrets.token_hex(8), self.seconds, marks)
         try:
             answer = self._ask_api(question)
         except _Forbidden:

@@ -33,9 +33,11 @@ from lightkube.types import PatchType
 
 from bootstrap.errors import ApiDown, ApiRefused
 from bootstrap.kubernetes.seen import (
+    NodeMarks,
     NodeView,
     SigningRequest,
     is_evictable,
+    node_marks_from,
     node_view_from,
     signing_request_from,
 )
@@ -159,6 +161,26 @@ class Api:
         found = self._found(lambda api: api.get(Node, name))
         return node_view_from(found) if found is not None else None
 
+    def node_marks(self) -> list[NodeMarks]:
+        """Return the labels and taints of all nodes; raises as `signing_requests`."""
+        found = self._ask(lambda api: list(api.list(Node, chunk_size=CHUNK)))
+        return [node_marks_from(node) for node in found]
+
+    def patch_node(self, name: str, patch: Mapping[str, Any]) -> None:
+        """Merge `patch` (RFC 7386) into the node called `name`.
+
+        Raises:
+            ApiDown: no API server answered; asking again is safe.
+            ApiRefused: there is no such node, the identity may not change it, or (409) `patch` has the
+                resourceVersion of an earlier one.
+        """
+        self._ask(lambda api: api.patch(Node, name, dict(patch), patch_type=PatchType.MERGE))
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Return the data of a ConfigMap, or None if it is not there; raises as `signing_requests`."""
+        found = self._found(lambda api: api.get(ConfigMap, name, namespace=namespace))
+        return dict(found.data or {}) if found is not None else None
+
     def delete_node(self, name: str) -> bool:
         """Delete the node called `name`; return whether there was one. Raises as `signing_requests`."""
         return self._found(lambda api: api.delete(Node, name) or True) is not None
@@ -170,8 +192,7 @@ class Api:
             ApiDown: no API server answered.
             ApiRefused: there is no such node, or the identity may not change it.
         """
-        patch = {"spec": {"unschedulable": on or None}}
-        self._ask(lambda api: api.patch(Node, name, patch, patch_type=PatchType.MERGE))
+        self.patch_node(name, {"spec": {"unschedulable": on or None}})
 
     def evict_pods(self, node: str) -> list[str]:
         """Ask every pod on `node` that can run elsewhere to leave; return those that are still there.

@@ -1,7 +1,7 @@
 """What we look at in objects of the Kubernetes API, as values of our own; absent parts are empty."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,16 @@ class NodeView:
     is_cordoned: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class NodeMarks:
+    """The labels of a node and its taints, these as the API writes them; `revision` is the object's."""
+
+    name: str
+    revision: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, Any], ...]
+
+
 def signing_request_from(found: Any) -> SigningRequest:
     """Return a CertificateSigningRequest of certificates.k8s.io/v1 as a SigningRequest."""
     spec, status = found.spec, found.status
@@ -79,6 +89,16 @@ def node_view_from(node: Any) -> NodeView:
         addresses=tuple(_addresses(node)),
         version=status.nodeInfo.kubeletVersion if status and status.nodeInfo else "",
         is_cordoned=bool(node.spec and node.spec.unschedulable),
+    )
+
+
+def node_marks_from(node: Any) -> NodeMarks:
+    """Return a Node of v1 as NodeMarks."""
+    return NodeMarks(
+        name=str(node.metadata.name),
+        revision=str(node.metadata.resourceVersion),
+        labels=dict(node.metadata.labels or {}),
+        taints=tuple(taint.to_dict() for taint in (node.spec.taints if node.spec else None) or ()),
     )
 
 

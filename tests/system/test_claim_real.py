@@ -13,6 +13,7 @@ import pytest
 
 from bootstrap.errors import ApiDown, ApiRefused
 from bootstrap.kubernetes.api import Api, Signer
+from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.kubernetes.rbac import objects
 from bootstrap.states import State
 from certs.requests import certificate_facts
@@ -289,6 +290,31 @@ def test_a_node_is_cordoned_and_deleted(admin: Api) -> None:
     with pytest.raises(ApiRefused) as refused:
         admin.cordon("c1")
     assert refused.value.status == 404
+
+
+def test_labels_and_taints_of_a_pool_come_to_a_node_that_is_there_already(admin: Api, plane: Plane) -> None:
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "c3", "labels": {"by-hand": "1"}}}
+    admin.apply([node])
+    plane.kubectl("admin", "taint", "node", "c3", "maintenance:NoSchedule")
+    (before,) = (one for one in admin.node_marks() if one.name == "c3")
+    assert {taint["key"] for taint in before.taints} == {"maintenance", "node.kubernetes.io/not-ready"}
+    gpu = {"key": "nvidia.com/gpu", "value": "a100", "effect": "NoSchedule"}
+    wanted = Marks(labels={"rack": "a", "topology.kubernetes.io/zone": "z"}, taints=(gpu,))
+
+    assert mark(admin, {"c3": wanted}) == ["Node/c3", "ConfigMap/kube-system/firstlight-marks"]
+    assert mark(admin, {"c3": wanted}) == []
+    (found,) = (one for one in admin.node_marks() if one.name == "c3")
+    assert found.labels == {"by-hand": "1", **wanted.labels}
+    assert found.taints == (*before.taints, gpu)
+    with pytest.raises(ApiRefused) as refused:
+        admin.patch_node("c3", {"metadata": {"resourceVersion": "1"}, "spec": {"taints": None}})
+    assert refused.value.status == 409
+
+    mark(admin, {"c3": Marks()})
+
+    (found,) = (one for one in admin.node_marks() if one.name == "c3")
+    assert (found.labels, found.taints) == ({"by-hand": "1"}, before.taints)
+    admin.delete_node("c3")
 
 
 def test_pods_are_asked_to_leave_but_those_of_the_node_itself(admin: Api, plane: Plane) -> None:
