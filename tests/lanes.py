@@ -1,4 +1,4 @@
-"""Two lanes of system tests side by side: one with virtual machines, which wait half of their time, and the rest.
+"""Two lanes of system tests side by side, about as long as each other: most virtual machines, and the rest.
 
 A plugin: `pytest -p tests.lanes -n 2 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
 the tests of one module share their fixtures as usual.
@@ -13,10 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 MACHINES = frozenset(
     {
-        "test_disks_choice",
         "test_disks_kills",
-        "test_disks_refusals",
-        "test_fault_power",
         "test_fault_wire",
         "test_image_build",
         "test_interrupt",

@@ -42,13 +42,14 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 JSON = ("Content-Type", "application/json")
 TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
 def json_answer(value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """Return `value` as JSON."""
-    return Answer(status, json.dumps(value, separators=(",", ":")).encode() + b"\n", (JSON, *headers))
+    return Answer(status, _ENCODER.encode(value).encode() + b"\n", (JSON, *headers))
 
 
 def text_answer(content: str) -> Answer:

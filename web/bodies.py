@@ -29,8 +29,10 @@ def clean(value: object, longest: int = LONGEST_TEXT) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueError
-    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * longest])
-    return " ".join(printable.split())[:longest]
+    text = value[: 4 * longest]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())[:longest]
 
 
 def short(value: object) -> str:
@@ -93,6 +95,10 @@ class Facts(Said):
     disks: Annotated[tuple[FoundDisk, ...], Field(max_length=1024)] = ()
 
 
+NO_FACTS = Facts()
+_OF_FACTS = frozenset(name for key in Facts.model_fields for name in (key, to_camel(key)))
+
+
 class Begin(Said):
     """The request for one write pass; `nonce` tells a repetition from a second request."""
 
@@ -137,6 +143,12 @@ def said(kind: Any, *, limit: int = SMALL_BODY) -> tuple[Any, dict[str, Any] | l
     return typed(kind, value), value
 
 
+def facts_beside(body: Any) -> Facts:
+    """Return the facts that stand beside a report's own keys; raises Refusal as `typed`."""
+    facts: Facts = NO_FACTS if _OF_FACTS.isdisjoint(body) else typed(Facts, body)
+    return facts
+
+
 def typed(kind: Any, value: Any) -> Any:
     """Return `value` as a `kind`; raises Refusal 400 with the first thing that is wrong."""
     try:
@@ -161,10 +173,10 @@ def json_from(body: bytes) -> Any:
     """Return the JSON value in `body`.
 
     Raises:
-        Refusal: 400 if it is no JSON (RFC 8259: NaN is none), or nested deeper than DEEPEST_JSON.
+        Refusal: 400 if it is no JSON in UTF-8 (RFC 8259: NaN is none), or nested deeper than DEEPEST_JSON.
     """
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = _DECODER.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "the body is not JSON") from error
     layer, depth = [value], 0
@@ -188,6 +200,9 @@ def _inside(value: Any) -> list[Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -17,7 +17,18 @@ from bootstrap.records.model import MachineRecord
 from bootstrap.state import Put, Write
 from bootstrap.states import IllegalTransition, State
 from web.answers import Answer, Refusal, json_answer, response_of
-from web.bodies import FACTS_BODY, SMALL_BODY, Begin, Facts, Report, json_from, said, typed
+from web.bodies import (
+    FACTS_BODY,
+    NO_FACTS,
+    SMALL_BODY,
+    Begin,
+    Facts,
+    Report,
+    facts_beside,
+    json_from,
+    said,
+    typed,
+)
 from web.hot import Asked, Hot
 from web.identity import mac_of
 from web.ignition import answer
@@ -132,7 +143,7 @@ def tell(site: Site, report: Report, body: Any) -> int:
     A report that ended the arm and comes again gets the number that it got first.
     """
     site.listed(report.mac)
-    facts = (report.facts or typed(Facts, body)) if report.kind in BRING_FACTS else Facts()
+    facts = (report.facts or facts_beside(body)) if report.kind in BRING_FACTS else NO_FACTS
 
     def decide(record: MachineRecord | None, now: datetime) -> Change:
         if report.kind == "booted":
@@ -203,8 +214,10 @@ def _reachable(cluster: Cluster, text: str) -> str | None:
 
 
 def _facts(mac: str, facts: Facts) -> Write | None:
+    if facts is NO_FACTS:
+        return None
     text = facts.model_dump_json(by_alias=True, exclude_defaults=True)
-    return Put(key=f"facts/{mac}", value=text.encode()) if facts != Facts() else None
+    return Put(key=f"facts/{mac}", value=text.encode()) if facts != NO_FACTS else None
 
 
 def with_writes(change: Change, write: Write | None) -> Change:

@@ -148,10 +148,12 @@ class Ledger:
         batch.write(change.writes)
         seq = self._append(batch, (change.note,) if change.note else (), now)
         after = change.record or before
-        if after is not None and after != before:
-            if after.settled == THIS_EVENT:
-                after = after.but(settled=seq)
-            batch.write((Put(key=key, value=after.to_bytes()),))
+        if after is not None and after.settled == THIS_EVENT:
+            after = after.but(settled=seq)
+        if after is not None and after is not before:
+            value = after.to_bytes()
+            if entry is None or value != entry.value:
+                batch.write((Put(key=key, value=value),))
         return Written(record=after, seq=seq) if after else None
 
     def _append(self, batch: Batch, notes: Sequence[Note], now: datetime) -> int:
