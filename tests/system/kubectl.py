@@ -43,6 +43,12 @@ class Kubectl:
         self("run", name, *options, "--", "sh", "-c", script)
         self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE_SECONDS - 10}s")
 
+    def carried_by(self, node: str) -> tuple[str, list[str]]:
+        """Return the label `rack` of a node ("" for none) and the keys of its taints."""
+        found = self.data("get", "node", node)
+        taints = [taint["key"] for taint in found["spec"].get("taints", [])]
+        return found["metadata"]["labels"].get("rack", ""), taints
+
     def address(self, pod: str) -> str:
         """Return a pod's address."""
         return self("get", "pod", pod, "--output", "jsonpath={.status.podIP}")

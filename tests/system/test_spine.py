@@ -1,6 +1,7 @@
 """The main job: bare machines, from power-on to Ready nodes, by one command. The tests build on each other."""
 
 import base64
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,14 @@ import pytest
 
 from bootstrap.status import is_done
 from tests.docs_commands import commands
+from tests.system.changes import (
+    FOLLOW_SECONDS,
+    behind_of,
+    follow,
+    serve_edited,
+    units_started,
+    with_overlay,
+)
 from tests.system.cycles import (
     BOOT_SECONDS,
     arm_and_cycle,
@@ -24,7 +33,7 @@ from tests.system.cycles import (
     wait_until_each_says_more,
     write_passes,
 )
-from tests.system.kubectl import Kubectl, kubectl_of
+from tests.system.kubectl import IMAGE, Kubectl, kubectl_of
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.system.wire_tap import PROBE, Tap, found_in, in_all_forms, packets, secrets_of
 from tests.tier import Promise, rounds
@@ -39,6 +48,19 @@ TO_DISK = {"w1": "firstlight: looking for its disk", "w2": "firstlight: starting
 LOGINS = {name: f"{name} login:" for name in NAMES}
 SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 ENCRYPTION_KEY = re.compile(r'"secret": ?"([A-Za-z0-9+/=]{40,})"')
+LABELLED = """
+pools:
+  - name: workers
+    labels: {rack: a7}
+    taints: [{key: later, effect: PreferNoSchedule}]
+"""
+SLEEPER = json.dumps(
+    {"spec": {"template": {"spec": {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "busybox", "imagePullPolicy": "Never", "command": ["sleep", "3600"]}],
+    }}}}
+)  # fmt: skip
+PORT = rb"\"readOnlyPort\": "
 ON_DISK = {"installed", "joined", "ready"}
 
 
@@ -195,6 +217,45 @@ def test_the_installed_system_is_what_the_configuration_says(first: Outcome, sit
     assert "" == failed
 
 
+def test_a_change_of_the_configuration_reaches_running_nodes(first: Outcome, site: Site) -> None:
+    """Labels and taints come to the nodes and go again; only kubelet is restarted, no disk is written."""
+    assert first.code == 0
+    kubectl, passes = kubectl_of(site), {name: write_passes(site, name) for name in NAMES}
+    containerd = units_started(site, "w1", "containerd.service", "kube-proxy.service")
+    changed = with_overlay(site, LABELLED)
+
+    done = changed.run()
+
+    assert done.code == 0, done.err
+    assert all(f"applied Node/{name}" in done.err for name in NAMES)
+    assert kubectl.carried_by("w1") == kubectl.carried_by("w2") == ("a7", ["later"])
+    follow(site, *NAMES)
+    assert "--node-labels=rack=a7" in site.in_machine("w1", "cat", "/etc/kubernetes/kubelet.env")
+    assert containerd == units_started(site, "w1", "containerd.service", "kube-proxy.service")
+    assert site.run().code == 0
+    assert kubectl.carried_by("w1") == kubectl.carried_by("w2") == ("", [])
+    follow(site, *NAMES)
+    assert passes == {name: write_passes(site, name) for name in NAMES}
+
+
+def test_a_broken_change_is_taken_back_by_the_node_itself(first: Outcome, site: Site) -> None:
+    """A kubelet that does not start with what it is served goes on with what it had, and `status` says so."""
+    assert first.code == 0
+    document, before = "machines/w2/node.json", site.machine("w2")["running"]["revision"]
+    good = (site.work / "bundle" / document).read_bytes()
+    serve_edited(site, document, lambda text: text.replace(PORT, PORT + b"99999"))
+
+    wait_for(lambda: "did not get well" in behind_of(site, "w2"), "w2 went back", timeout=FOLLOW_SECONDS)
+
+    assert behind_of(site, "w2").startswith("; behind plan (revision ")
+    assert site.machine("w2")["running"]["revision"] == before
+    assert "ok" == site.in_machine("w2", "curl", "--silent", "http://127.0.0.1:10248/healthz")
+    assert kubectl_of(site)("wait", "--for=condition=Ready", "node/w2", "--timeout=60s")
+    serve_edited(site, document, lambda _: good)
+    follow(site, *NAMES)
+    assert "" == behind_of(site, "w2")
+
+
 # README.md comes last: it cycles a machine, which the next test does too.
 @pytest.mark.parametrize("document", ["docs/booting.md", "README.md"])
 def test_the_commands_of_the_documentation_work_on_the_running_lab(
@@ -246,6 +307,28 @@ def test_each_reboot_with_the_network_first_boots_from_disk(
         done=f"{reboots} reboots of each machine",
         found=f"{reboots} of {reboots} boots from disk each, 1 write pass each",
     )
+
+
+def test_a_retired_machine_leaves_the_cluster_and_its_pods_move(first: Outcome, site: Site) -> None:
+    """Drained, its node deleted, its state retired, and the end of its access said; it comes back when armed again."""
+    assert first.code == 0
+    kubectl = kubectl_of(site)
+    kubectl("create", "deployment", "d1", f"--image={IMAGE}", "--replicas=0")
+    kubectl("patch", "deployment", "d1", "--patch", SLEEPER)
+    kubectl("cordon", "w1")
+    kubectl("scale", "deployment", "d1", "--replicas=1")
+    kubectl("wait", "--for=condition=Available", "deployment/d1", "--timeout=100s")
+    kubectl("uncordon", "w1")
+
+    done = site.run("machine", "retire", "w2", "--yes", timeout=400)
+
+    assert done.code == 0, done.err
+    assert "its certificate is not renewed any more, and ends at " in done.err
+    assert site.machine("w2")["state"] == "retired"
+    assert kubectl("get", "nodes", "--output", "name") == "node/w1"
+    kubectl("wait", "--for=condition=Available", "deployment/d1", "--timeout=100s")
+    assert {pod["spec"]["nodeName"] for pod in kubectl.data("get", "pods")["items"]} == {"w1"}
+    kubectl("delete", "deployment", "d1", "--cascade=foreground")
 
 
 @pytest.mark.promise
