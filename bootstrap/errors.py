@@ -11,6 +11,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 │   ├── IllegalTransition   no such arrow in the graph of machine states (bootstrap/states.py)
 │   └── Refused             the machine's state does not allow it (bootstrap/records/transitions.py)
 ├── PreflightError          this computer lacks something; the text says what to install or change
+├── MirrorError             something fetched, or the mirror's folder, is not what it should be
 ├── ImageError              an image could not be built or found
 ├── HostError               a control-plane host was not reached or not changed (bootstrap/host_errors.py)
 ├── BackupError             a backup could not be made, or is none that can be brought back
@@ -100,6 +101,10 @@ class Conflict(StateError):  # noqa: N818  # reads as a sentence where it is rai
 
 class PreflightError(FirstlightError):
     """This computer lacks something that the command needs."""
+
+
+class MirrorError(FirstlightError):
+    """What was fetched, or lies in the mirror, cannot be believed; nothing of it is used."""
 
 
 class ImageError(FirstlightError):

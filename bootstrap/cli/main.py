@@ -67,6 +67,11 @@ VERBS = {
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
+    "mirror": (
+        "mirror",
+        "mirror",
+        "Fetch all that the cluster is made from into one folder, read it again, or list it.",
+    ),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }
 
