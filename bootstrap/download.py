@@ -59,8 +59,7 @@ def fetch(
         if number:
             pause(PAUSE_SECONDS * 2 ** (number - 1))
         try:
-            with naming(target):
-                _fetch_rest(url, target, progress, ca)
+            _fetch_rest(url, target, progress, ca)
         except requests.exceptions.SSLError as error:
             raise _untrusted(url, error) from error
         except _AGAIN as error:
@@ -83,7 +82,9 @@ def _fetch_rest(url: str, target: Path, progress: Progress, ca: Path | None) -> 
         with target.open("ab") as file:
             file.truncate(begin)
             for block in _blocks(answer):
-                file.write(block)
+                with naming(target):  # around the disk alone: requests' errors are OSErrors too
+                    file.write(block)
+                    file.flush()
                 progress(f"fetching {url.rpartition('/')[2]}", file.tell(), total)
                 if file.tell() > LARGEST_FILE:
                     file.truncate(0)
@@ -162,16 +163,7 @@ def _get(url: str, headers: dict[str, str], ca: Path | None = None, method: str 
     """Return the answer behind all redirects; raises PreflightError when they lead in a circle or astray."""
     place = url
     for _ in range(REDIRECTS + 1):
-        # Compressed on the way, its length would say nothing.
-        answer = requests.request(
-            method,
-            place,
-            headers={"Accept-Encoding": "identity", **headers},
-            stream=True,
-            allow_redirects=False,
-            verify=str(ca) if ca is not None else True,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-        )
+        answer = _answer(method, place, headers, ca)
         if not answer.is_redirect:
             return answer
         answer.close()
@@ -179,6 +171,23 @@ def _get(url: str, headers: dict[str, str], ca: Path | None = None, method: str 
     raise PreflightError(
         f"{url} leads from one place to the next, more than {REDIRECTS} times; ask its owner"
     )
+
+
+def _answer(method: str, url: str, headers: dict[str, str], ca: Path | None) -> requests.Response:
+    """Return one answer, redirect or not; raises PreflightError for an address that is none."""
+    try:
+        # Compressed on the way, its length would say nothing.
+        return requests.request(
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            stream=True,
+            allow_redirects=False,
+            verify=str(ca) if ca is not None else True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+        )
+    except ValueError as error:  # requests looks at a redirect also where it does not follow it
+        raise PreflightError(f"{url} leads to what is no address: {error}; ask its owner") from error
 
 
 def _next(url: str, place: str, location: str) -> str:

@@ -24,7 +24,7 @@ def is_used(cluster: Cluster, folder: Path) -> bool:
         MirrorError: the lock is damaged.
     """
     given = cluster.kubernetes.binaries
-    if given.directory is not None or given.build is not None or given.mirror is not None:
+    if given.directory is not None or given.build is not None:
         return False
     if cluster.mirror.directory is not None:
         return True

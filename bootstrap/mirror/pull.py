@@ -188,6 +188,8 @@ class Pull:
 
     def _tidy(self, *, is_done: bool) -> None:
         """Remove what a cut run cannot go on with; once all is there, what no run will go on with too."""
+        for path in self.folder.glob(f".{lock.NAME}.*"):
+            path.unlink()
         for path in (self.folder / lock.PARTS).iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

@@ -1,5 +1,7 @@
 """Brings container images out of registries with skopeo; the only door to it."""
 
+import errno
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +17,8 @@ LONGEST_COPY = "2h"
 SITE_POLICY = Path("/etc/containers/policy.json")
 OWN_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}\n'
 """For a computer without a policy: the digest says what is accepted."""
+_FULL = "no space left on device"
+"""How programs in Go call ENOSPC."""
 
 
 def fetch(url: str, name: str, target: Path, ca: Path | None, progress: Progress) -> None:
@@ -38,6 +42,8 @@ def fetch(url: str, name: str, target: Path, ca: Path | None, progress: Progress
             run((*argv, f"{place}@{wanted}", f"dir:{copied}"), on_line=lambda _: progress(f"fetching {name}"))
         except ImageError as error:
             last = str(error).splitlines()[-1]
+            if _FULL in last:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{target}") from error
             raise MirrorError(f"{name}: {url} cannot be fetched: {last}; run mirror pull again") from error
         oci.pack(copied, name, wanted, target)
 

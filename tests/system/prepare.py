@@ -24,6 +24,8 @@ CHECKERS = (
     "file",
     "gdisk",
     "git",
+    "gnupg",  # the keys and signatures of makers
+    "gpgv",
     "ignition",  # ignition-validate
     "iptables",
     "jq",
@@ -34,6 +36,7 @@ CHECKERS = (
     "procps",
     "python3-venv",
     "shellcheck",
+    "skopeo",
     "strace",
     "systemd",  # systemd-analyze
     "tcpdump",

@@ -16,7 +16,13 @@ SERVER = "https://builds.coreos.fedoraproject.org"
 STREAMS = {"1": "next", "2": "testing", "3": "stable"}
 """By the third number of a version."""
 ARCHITECTURE = "x86_64"
-FILES = (("pxe", "kernel"), ("pxe", "initramfs"), ("pxe", "rootfs"), ("raw.xz", "disk"))
+FILES = (
+    ("pxe", "kernel", "kernel"),
+    ("pxe", "initramfs", "initramfs"),
+    ("pxe", "rootfs", "rootfs"),
+    ("raw.xz", "disk", "metal"),
+)
+"""Format, role, and the word of the role in a file's name: who boots from the mirror goes by that."""
 LONGEST = 4 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -59,7 +65,7 @@ def items(wanted: Wanted, ask: Ask) -> tuple[Item, ...]:
             f"write {release} in os.release, or the stream's name"
         )
     try:
-        return tuple(_item(formats[form][name], wanted) for form, name in FILES)
+        return tuple(_item(formats[form][role], word, wanted) for form, role, word in FILES)
     except (KeyError, TypeError, AttributeError) as error:
         raise PreflightError(f"{wanted.url} lacks {error}: it is no stream of Fedora CoreOS") from error
 
@@ -78,12 +84,13 @@ def _metal(wanted: Wanted, ask: Ask) -> tuple[str, Any]:
     return release, formats
 
 
-def _item(said: Any, wanted: Wanted) -> Item:
-    """Return one file; a signature is where it is for every other file, or not believed."""
+def _item(said: Any, word: str, wanted: Wanted) -> Item:
+    """Return one file; its name tells what and of which version it is, and its signature is beside it."""
     url, sum_ = str(said["location"]), str(said["sha256"])
     name = url.rpartition("/")[2]
-    if said["signature"] != url + SIGNATURE or not SHA256.fullmatch(sum_) or not _NAME.fullmatch(name):
-        raise PreflightError(f"{wanted.url} has no whole entry for {name}: ask its owner")
+    is_named = _NAME.fullmatch(name) and f"-{wanted.version}-" in name and word in name
+    if not is_named or said["signature"] != url + SIGNATURE or not SHA256.fullmatch(sum_):
+        raise PreflightError(f"{wanted.url} names {url} for the {word} of {wanted.version}: ask its owner")
     path = f"{FAMILY}/{ARCHITECTURE}/{wanted.version}/{name}"
     return Item(path=path, url=url, digest=Digest("sha256", sum_), is_signed=True)
 

@@ -89,7 +89,10 @@ def test_everything_wrong_is_said_at_once_with_the_remedy(folder: Path, tmp_path
     assert (
         f"{folder}/kube-scheduler has sha256 {sum_of(folder / 'kube-scheduler')}, not {'0' * 64}" in scheduler
     )
-    assert f"{folder}/etcd cannot be read: No such file or directory; run mirror pull, or name a folder that holds all" in etcd
+    assert (
+        f"{folder}/etcd cannot be read: No such file or directory; run mirror pull, or name a folder that holds all"
+        in etcd
+    )
     assert f"{folder}/etcdctl is no program for x86-64 Linux" in etcdctl
     assert f"{folder}/kube-proxy is v1.36.3, and kubernetes.version is v1.36.4; change one" in proxy
 
