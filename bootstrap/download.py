@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -79,18 +80,24 @@ def _fetch_rest(url: str, target: Path, progress: Progress, ca: Path | None) -> 
         _expect(url, answer, HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
         begin = have if _goes_on(answer, have) else 0
         total = begin + int(answer.headers.get("Content-Length") or 0)
-        with target.open("ab") as file:
+        with target.open("ab", buffering=0) as file:
             file.truncate(begin)
             for block in _blocks(answer):
                 with naming(target):  # around the disk alone: requests' errors are OSErrors too
-                    file.write(block)
-                    file.flush()
+                    _write(file, block)
                 progress(f"fetching {url.rpartition('/')[2]}", file.tell(), total)
                 if file.tell() > LARGEST_FILE:
                     file.truncate(0)
                     raise PreflightError(f"{url} does not end; it was thrown away")
             if file.tell() < total:
                 raise requests.ConnectionError(f"{total - file.tell()} bytes are missing")
+
+
+def _write(file: FileIO, block: bytes) -> None:
+    """Write all of `block` at once: what is held back would be lost with a kill, and a full disk be told too late."""
+    rest = memoryview(block)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _blocks(answer: requests.Response) -> Iterator[bytes]:

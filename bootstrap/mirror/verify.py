@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bootstrap.errors import FirstlightError
+from bootstrap.errors import FirstlightError, MirrorError
 from bootstrap.mirror import files, lock, signature
 from bootstrap.mirror.item import SIGNATURE
 from bootstrap.mirror.lock import Entry, Lock
@@ -17,9 +17,11 @@ def problems(folder: Path, mirror: Mirror, base: Path, progress: Progress) -> tu
     Relative paths in `mirror` begin at `base`. Signatures are checked where the configuration names keys.
 
     Raises:
-        MirrorError: the lock is damaged.
+        MirrorError: the lock is damaged, or there is none.
     """
     known = lock.read(folder)
+    if not known.entries:
+        raise MirrorError(f"{folder} is no mirror: it has no {lock.NAME}; run mirror pull")
     found = []
     for number, entry in enumerate(known.entries.values()):
         progress("reading the mirror", number, len(known.entries))
