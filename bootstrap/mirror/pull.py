@@ -50,6 +50,7 @@ class Pull:
             FirstlightError: something cannot be fetched or believed; what came before it stays.
             OSError: the disk does not take it.
         """
+        self._ready(wanted)
         with lock.held(self.folder):
             known = lock.read(self.folder)
             self._tidy(is_done=False)
@@ -59,6 +60,13 @@ class Pull:
                 fetched += entries
             self._tidy(is_done=True)
         return tuple(fetched)
+
+    def _ready(self, wanted: tuple[Wanted, ...]) -> None:
+        """Raise PreflightError for what would be missed after gigabytes have come."""
+        for keys in dict.fromkeys(item.keys for item in wanted if item.keys is not None):
+            signature.ready(self.server.keys(keys))
+        if any(source(item.source).is_image for item in wanted):
+            skopeo.ready()
 
     def rows(self, wanted: tuple[Wanted, ...]) -> tuple[Row, ...]:
         """Return what `all` would do; writes nothing. Raises FirstlightError as `all`."""

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from bootstrap.errors import MirrorError, PreflightError
 
 SECONDS = 600.0
 """For an image of some gigabytes on a slow disk."""
+NOT_INSTALLED = "gpgv is not installed; as root: apt-get install gpgv"
 _ARMOR = re.compile(
     rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(?:[^\n]*: [^\n]*\n)*\s*?\n(.*?)(?:^=[^\n]*\n)?-----END PGP",
     re.DOTALL | re.MULTILINE,
@@ -28,6 +30,13 @@ _REFUSALS = {
 """What gpgv says of a signature that is not good (gnupg's doc/DETAILS), and what to do."""
 
 
+def ready(keys: Path) -> None:
+    """Raise PreflightError when gpgv is not installed, or `keys` holds no keys."""
+    if shutil.which("gpgv") is None:
+        raise PreflightError(NOT_INSTALLED)
+    binary(keys)
+
+
 def signer(name: str, content: Path, signature: Path, keys: Path) -> str:
     """Return the fingerprint of the key that signed `content`; all its signatures must be good.
 
@@ -39,7 +48,7 @@ def signer(name: str, content: Path, signature: Path, keys: Path) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="firstlight-keys-") as home:
         ring = Path(home) / "keys.gpg"
-        ring.write_bytes(_binary(keys))
+        ring.write_bytes(binary(keys))
         said = _STATUS.findall(_gpgv(Path(home), ring, signature, content))
     for kind, rest in said:
         if kind in _REFUSALS:
@@ -64,7 +73,7 @@ def _gpgv(home: Path, ring: Path, signature: Path, content: Path) -> str:
             timeout=SECONDS,
         )
     except FileNotFoundError as error:
-        raise PreflightError("gpgv is not installed; as root: apt-get install gpgv") from error
+        raise PreflightError(NOT_INSTALLED) from error
     except subprocess.TimeoutExpired as error:
         raise PreflightError(
             f"gpgv did not end in {SECONDS:.0f} s on {content}; look at that disk"
@@ -72,7 +81,7 @@ def _gpgv(home: Path, ring: Path, signature: Path, content: Path) -> str:
     return done.stdout.decode(errors="replace")
 
 
-def _binary(keys: Path) -> bytes:
+def binary(keys: Path) -> bytes:
     """Return the keys as gpgv reads them.
 
     Raises:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bootstrap.errors import ImageError, MirrorError, PreflightError
+from bootstrap.errors import ImageError, MirrorError, PreflightError, printable
 from bootstrap.image.command import run
 from bootstrap.mirror import oci
 from bootstrap.progress import Progress
@@ -17,8 +17,16 @@ LONGEST_COPY = "2h"
 SITE_POLICY = Path("/etc/containers/policy.json")
 OWN_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}\n'
 """For a computer without a policy: the digest says what is accepted."""
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""What a killed pull leaves at work would write where the next one tidies up."""
 _FULL = "no space left on device"
 """How programs in Go call ENOSPC."""
+
+
+def ready() -> None:
+    """Raise PreflightError when skopeo is not installed."""
+    if shutil.which("skopeo") is None:
+        raise PreflightError("skopeo is not installed; as root: apt-get install skopeo")
 
 
 def fetch(url: str, name: str, target: Path, ca: Path | None, progress: Progress) -> None:
@@ -26,11 +34,8 @@ def fetch(url: str, name: str, target: Path, ca: Path | None, progress: Progress
 
     Raises:
         MirrorError: the registry cannot be reached, refuses, or sends something else.
-        PreflightError: skopeo is not installed.
         OSError: the disk does not take it.
     """
-    if shutil.which("skopeo") is None:
-        raise PreflightError("skopeo is not installed; as root: apt-get install skopeo")
     place, _, digest = url.partition("@")
     with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=target.parent) as folder:
         trust = _trust(Path(folder), ca)
@@ -41,7 +46,7 @@ def fetch(url: str, name: str, target: Path, ca: Path | None, progress: Progress
         try:
             run((*argv, f"{place}@{wanted}", f"dir:{copied}"), on_line=lambda _: progress(f"fetching {name}"))
         except ImageError as error:
-            last = str(error).splitlines()[-1]
+            last = printable(str(error).splitlines()[-1])
             if _FULL in last:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{target}") from error
             raise MirrorError(f"{name}: {url} cannot be fetched: {last}; run mirror pull again") from error
@@ -60,14 +65,16 @@ def _document(url: str, name: str, trust: tuple[str, ...]) -> bytes:
                 f"{name}: no answer from {url} in {ASK_SECONDS:.0f} s; is its registry up?"
             ) from error
     if done.returncode != 0:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        last = printable(
+            (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        )
         raise MirrorError(f"{name}: {url} cannot be asked: {last}; see mirror.registries and mirror.caFile")
     return done.stdout
 
 
 def _skopeo(folder: Path) -> tuple[str, ...]:
     """Return the words before a verb; `folder` is for files that it reads."""
-    words = ("skopeo", "--command-timeout", LONGEST_COPY)
+    words = (*_ENDS_WITH_US, "skopeo", "--command-timeout", LONGEST_COPY)
     if SITE_POLICY.exists():
         return words
     policy = folder / "policy.json"

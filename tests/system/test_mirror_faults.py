@@ -255,6 +255,12 @@ def other_role(metal: dict[str, Any]) -> None:
     metal["formats"]["pxe"]["initramfs"] = metal["formats"]["pxe"]["rootfs"]
 
 
+def file_url(metal: dict[str, Any]) -> None:
+    kernel = metal["formats"]["pxe"]["kernel"]
+    kernel["location"] = f"file:///etc/fedora-coreos-{FCOS}-live-kernel"
+    kernel["signature"] = kernel["location"] + ".sig"
+
+
 def layer(site: Site) -> None:
     """The registry sends another layer under the digest."""
     for digest, (kind, content) in site.image.blobs.items():
@@ -320,6 +326,10 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     "stream that leads out of the folder": (
         stream_with(lambda metal: metal.update(release="../../../etc")),
         ("is no version; ask",),
+    ),
+    "stream that names a file of this computer": (
+        stream_with(file_url),
+        ("leads to what is no address", "ask its owner"),
     ),
     "layer of other bytes": (layer, ("pause:3.10", "run mirror pull again")),
     "index of other bytes": (other_index, ("pause:3.10", "sent sha256:")),

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from bootstrap.errors import PreflightError
+from bootstrap.errors import PreflightError, printable
 from bootstrap.mirror.item import SIGNATURE, Ask, Digest, Item, Wanted
 from bootstrap.mirror.pools import releases
 from bootstrap.mirror.sources import Source
@@ -90,7 +90,9 @@ def _item(said: Any, word: str, wanted: Wanted) -> Item:
     name = url.rpartition("/")[2]
     is_named = _NAME.fullmatch(name) and f"-{wanted.version}-" in name and word in name
     if not is_named or said["signature"] != url + SIGNATURE or not SHA256.fullmatch(sum_):
-        raise PreflightError(f"{wanted.url} names {url} for the {word} of {wanted.version}: ask its owner")
+        raise PreflightError(
+            f"{wanted.url} names {printable(url)} for the {word} of {wanted.version}: ask its owner"
+        )
     path = f"{FAMILY}/{ARCHITECTURE}/{wanted.version}/{name}"
     return Item(path=path, url=url, digest=Digest("sha256", sum_), is_signed=True)
 

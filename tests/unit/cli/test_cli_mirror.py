@@ -28,3 +28,21 @@ def test_a_mirror_that_is_not_there_has_no_files_and_does_not_pass(
     assert (listed.code, listed.json()) == (0, [])
     assert checked.code == 1
     assert "is no mirror: it has no mirror.lock.json; run mirror pull" in checked.err.splitlines()[-1]
+
+
+def test_missing_keys_and_tools_are_said_before_anything_is_fetched(
+    firstlight: Firstlight, configs: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("mirror: {keys: {flatcar: keys.asc}, etcd: {version: v3.6.5}}\n")
+    words = ("--config", configs / "example.yaml", "--config", site, "mirror", "pull")
+
+    without_gpgv = firstlight(*words)  # no program is on the PATH
+
+    assert without_gpgv.code == 1
+    assert without_gpgv.err.splitlines()[-1] == "gpgv is not installed; as root: apt-get install gpgv"
+    (tmp_path / "elsewhere" / "gpgv").write_text("#!/bin/sh\n")
+    (tmp_path / "elsewhere" / "gpgv").chmod(0o755)
+    without_keys = firstlight(*words)
+    assert without_keys.code == 1
+    assert f"{tmp_path / 'keys.asc'} cannot be read: No such file" in without_keys.err.splitlines()[-1]

@@ -96,13 +96,13 @@ ARMOR = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n{}\n{}\n-----END PGP PUBLIC KEY B
 def test_armored_keys_are_read_as_plain_ones(tmp_path: Path, head: str, body: str) -> None:
     (tmp_path / "keys").write_text("A key:\n" + ARMOR.format(head, body) * 2)
 
-    assert signature._binary(tmp_path / "keys") == b"\x99\x01\x0d" * 2
+    assert signature.binary(tmp_path / "keys") == b"\x99\x01\x0d" * 2
 
 
 @pytest.mark.parametrize("text", ["", "hello", ARMOR.format("", "!!!"), ARMOR.format("", "")])
 def test_a_file_without_keys_is_said(tmp_path: Path, text: str) -> None:
     with pytest.raises(PreflightError, match="cannot be read: No such file"):
-        signature._binary(tmp_path / "keys")
+        signature.binary(tmp_path / "keys")
     (tmp_path / "keys").write_text(text)
     with pytest.raises(PreflightError, match="holds no public key; put the file there"):
-        signature._binary(tmp_path / "keys")
+        signature.binary(tmp_path / "keys")
