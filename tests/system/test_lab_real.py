@@ -16,10 +16,10 @@ import pytest
 
 from bootstrap.errors import LabError
 from bootstrap.lab import accel, console, network, qmp
-from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.lab.ssh import ensure_lab_key, key_file
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState
 from bootstrap.processes import is_gone
 
 pytestmark = pytest.mark.system
