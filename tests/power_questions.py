@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from bootstrap.power import PowerState
 
-STATE, OFF, NETBOOT = "state", "off", "netboot"
+ON, OFF, STATE, NETBOOT = "on", "off", "state", "netboot"
 Act = Callable[[str], tuple[str, str]]
 """Does an action to the peer's machine, and returns its state and the error or nothing."""
 
@@ -14,7 +14,7 @@ class Peer(Protocol):
     """The other end of a driver's wire, with one machine on it."""
 
     can: frozenset[str]
-    """What this way can do besides switching on: STATE, OFF, NETBOOT."""
+    """What this way can do: ON, OFF, STATE, NETBOOT."""
 
     @property
     def power(self) -> dict[str, Any]:
@@ -45,15 +45,24 @@ def the_state_is_told(peer: Peer, act: Act) -> None:
 
 def on_switches_on(peer: Peer, act: Act) -> None:
     peer.put(on=False)
+    outcome = act("on")
 
-    _done(peer, act("on"), on=True)
+    if ON not in peer.can:
+        _refused(outcome)
+        assert not peer.is_on()
+        return
+    _done(peer, outcome, on=True)
     assert peer.orders() == 1
 
 
 def on_leaves_what_is_on(peer: Peer, act: Act) -> None:
     peer.put(on=True)
+    outcome = act("on")
 
-    _done(peer, act("on"), on=True)
+    if ON not in peer.can:
+        _refused(outcome)
+        return
+    _done(peer, outcome, on=True)
     assert peer.orders() == 0 or STATE not in peer.can
 
 

@@ -8,9 +8,9 @@ from bootstrap.model.addresses import Address, AddressOrName, HttpsUrl, Url
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
 from bootstrap.model.pool import Disk
-from bootstrap.model.types import FilePath, Mac, Name, Pattern
+from bootstrap.model.types import FilePath, Mac, Name, Pattern, Word
 
-Words = Annotated[tuple[FilePath, ...], Field(min_length=1, max_length=64)]
+Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
 """A command: the program and its arguments, one by one; no shell reads it."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 from bootstrap.processes import end, wait_until
-from tests.power_questions import NETBOOT, OFF, STATE
+from tests.power_questions import NETBOOT, OFF, ON, STATE
 from tests.power_targets import secret
 
 LOOPBACK = "127.0.0.1"
@@ -54,7 +54,7 @@ def running(argv: Sequence[str], folder: Path, **environment: str) -> Iterator[s
 class FilePeer:
     """A machine whose power is a file, and whose orders are lines of another."""
 
-    can = frozenset({STATE, OFF, NETBOOT})
+    can = frozenset({STATE, ON, OFF, NETBOOT})
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,7 +168,7 @@ SYSTEM = "27946b59-9e44-4fa7-8e91-f3527a1ef094"
 class RedfishPeer:
     """A BMC of sushy-tools with TLS and a password; it switches some seconds after it is told, as real ones do."""
 
-    can = frozenset({STATE, OFF, NETBOOT})
+    can = frozenset({STATE, ON, OFF, NETBOOT})
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -324,7 +324,7 @@ for line in sys.stdin:
 class PduPeer(FilePeer):
     """Outlet 7 of a power strip: net-snmp's agent with APC's tables, whose relay takes a second."""
 
-    can = frozenset({STATE, OFF})
+    can = frozenset({STATE, ON, OFF})
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
