@@ -195,6 +195,8 @@ def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
 
 
 def _unreadable(target: Target, problem: Exception) -> str:
+    if isinstance(problem, UnicodeError):  # its text repeats what it is about
+        return f"{target.name}: its user or secret holds letters that cannot be sent; write ASCII alone"
     return (
         f"{target.name}: driver {driver_name(target)} got an answer that it cannot read "
         f"({type(problem).__name__}: {problem}); try once more, and see the device's log"

@@ -18,7 +18,7 @@ STATUS = "1.3.6.1.4.1.318.1.1.12.3.5.1.1.4"
 IMMEDIATE_ON, IMMEDIATE_OFF = 1, 2
 STATES = {1: PowerState.ON, 2: PowerState.OFF}
 
-SNMP_V1 = 0  # what a strip of any age speaks; RFC 3412's number for it
+SNMP_V1 = 0  # what a strip of any age speaks; RFC 3411's number for it
 TRY_SECONDS = 1.5
 TRIES = 4
 NO_SUCH_NAME, READ_ONLY = 2, 4

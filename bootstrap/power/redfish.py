@@ -72,6 +72,8 @@ class Redfish(PowerDriver[RedfishPower]):
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeError:  # a ValueError that is none of the BMC's
+            raise
         except (exceptions.SushyError, OSError, ValueError) as error:
             raise PowerError(f"{self.target.name}: {self._what_is_wrong(error)}") from error
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sushy
 
-from bootstrap.power import PowerState, ipmi, lab, pdu, redfish
+from bootstrap.power import PowerState, ipmi, lab, pdu
 from tests.power_questions import NETBOOT, OFF, ON, STATE
 from tests.power_targets import secret
 
@@ -148,7 +148,7 @@ class Redfish(Likeness):
                 peer.boot = "network" if target is sushy.BootSource.PXE else str(target)
 
         root = SimpleNamespace(get_system=lambda _: System())
-        self.monkeypatch.setattr(redfish.sushy, "Sushy", lambda *_, **__: root)
+        self.monkeypatch.setattr(sushy, "Sushy", lambda *_, **__: root)
         yield
 
 

@@ -86,3 +86,15 @@ def test_every_driver_with_a_secret_says_which_file_is_missing(peer: Likeness) -
         file.unlink()
 
     assert "No such file or directory; write it there" in attempt(target, "status", Deadline.after(5))[1]
+
+
+@pytest.mark.parametrize("peer", ["ipmi", "redfish", "pdu", "webhook"], indirect=True)
+def test_every_driver_refuses_a_secret_that_is_no_text_and_does_not_show_it(peer: Likeness) -> None:
+    target = target_of(peer.power, peer.base)
+    for file in peer.base.iterdir():
+        file.write_bytes(b"s\xffcret\n")
+
+    error = attempt(target, "on", Deadline.after(5))[1]
+
+    assert error == "w1: its user or secret holds letters that cannot be sent; write ASCII alone"
+    assert peer.orders() == 0

@@ -1,5 +1,6 @@
 """Machines are switched side by side: each ends in time, whatever its driver does, and leaves nothing running."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_what_drivers_print_and_log_reaches_nobody(
     def chatty(*_: object) -> None:
         os.write(1, b"secret")
         os.write(2, b"secret")
-        switching.logging.getLogger("sushy").error("secret")
+        logging.getLogger("sushy").error("secret")
 
     monkeypatch.setitem(switching.ACTS, "on", chatty)
     switch([target_of(command(), tmp_path)], "on")

@@ -1,0 +1,79 @@
+"""docs/power.md: its commands run, its configuration loads and shows every driver, and its table is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bootstrap import config, power, rooms
+from tests.docs_commands import commands
+from tests.samples import ROOT
+
+DOCUMENT = ROOT / "docs" / "power.md"
+TEXT = DOCUMENT.read_text()
+PLUG = '#!/bin/sh\n[ "$1" = status ] && exec cat state\necho "$1" >state\n'
+
+
+def shown_config() -> str:
+    found = re.search(r"<!-- config: power -->\n```yaml\n(.*?)```", TEXT, re.DOTALL)
+    assert found
+    head = re.search(
+        r"<!-- config: run -->\n```yaml\n(.*?)```", (ROOT / "docs/config.md").read_text(), re.DOTALL
+    )
+    assert head
+    base = head[1].replace("kubernetes:\n", "kubernetes:\n  cni: {plugin: flannel}\n")
+    return base[: base.index("machines:")] + found[1]
+
+
+def test_the_configuration_loads_and_shows_every_driver_that_has_keys(tmp_path: Path) -> None:
+    file = tmp_path / "rack.yaml"
+    file.write_text(shown_config())
+    shown = {machine.power.driver for machine in config.load([file]).machines if machine.power}
+
+    assert shown == set(rooms.names(power)) - {"manual", "lab"}
+
+
+def test_the_table_of_drivers_is_whole_and_tells_which_choose_the_network() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", TEXT.partition("## Which driver")[2], re.MULTILINE)
+    told = {name: cells.split(" | ") for name, cells in rows}
+
+    assert sorted(told) == sorted(rooms.names(power))
+    for name, cells in told.items():
+        driver = rooms.load(power, name, type, where="power.driver")
+        can = "netboot" in vars(driver)
+        assert can is (cells[3] != "no"), name
+
+
+def test_what_is_said_is_in_the_sources() -> None:
+    said = re.findall(r"^\| `(.*)` \| ", TEXT.partition("## When it does not work")[2], re.MULTILINE)
+    sources = "".join(
+        path.read_text()
+        for path in (*(ROOT / "bootstrap/power").glob("*.py"), ROOT / "bootstrap/switching.py")
+    )
+
+    assert len(said) >= 5
+    for line in said:
+        for part in re.sub(r"'admin'|60 s|\boff\b|\bon\b", "...", line).split("..."):
+            assert part.strip() in sources, part
+
+
+def test_the_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bootstrap.cli import run  # noqa: PLC0415  # what a person starts
+
+    text = shown_config()
+    words_of = ", ".join(f"{word}: [./plug, {word}]" for word in ("on", "off", "status", "netboot"))
+    plugs = f"{{driver: command, {words_of}}}"
+    machines = "".join(
+        f'  - {{name: {name}, mac: "52:54:00:aa:00:0{name[1]}", pool: workers, power: {plugs}}}\n'
+        for name in ("w1", "w2")
+    )
+    (tmp_path / "rack.yaml").write_text(text[: text.index("machines:")] + "machines:\n" + machines)
+    (tmp_path / "plug").write_text(PLUG.replace("echo", '[ "$1" = netboot ] || echo'))
+    (tmp_path / "plug").chmod(0o700)
+    (tmp_path / "state").write_text("off\n")
+    monkeypatch.chdir(tmp_path)
+
+    for words in commands(DOCUMENT, "anywhere"):
+        assert run(["--deploy", str(tmp_path / "deploy"), *words[1:]]) == 0, capsys.readouterr().err
