@@ -121,9 +121,8 @@ class _Attempt:
         self._target, self._action = target, action
         self._seconds = driver_class(target).seconds if seconds is None else seconds
         self.ends = time.monotonic() + self._seconds + GRACE_SECONDS
-        fork = multiprocessing.get_context(
-            "fork"
-        )  # all is imported already: a new interpreter takes a second
+        # All is imported already; a new interpreter would take a second.
+        fork = multiprocessing.get_context("fork")
         self.pipe, theirs = fork.Pipe(duplex=False)
         self._process = fork.Process(target=_child, args=(theirs, target, action, self._seconds))
         self._process.start()
@@ -147,11 +146,10 @@ class _Attempt:
         )
 
     def _late(self) -> str:
-        doubt = (
-            "" if self._action == "status" else f" It may have been done: power status {self._target.name}."
-        )
+        name = self._target.name
+        doubt = "" if self._action == "status" else f" It may have been done: power status {name}."
         return (
-            f"{self._target.name}: driver {driver_name(self._target)} came to no end in {self._seconds:g} s; "
+            f"{name}: driver {driver_name(self._target)} came to no end in {self._seconds:g} s; "
             f"check its address and cable, or give it longer with --timeout.{doubt}"
         )
 

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bootstrap.switching import GRACE_SECONDS, Outcome, switch
 from tests.power_questions import QUESTIONS, Act, Peer, one_clear_line
 from tests.power_targets import secret, target_of
 from tests.system.power_cuts import after, half, half_after, silent_tcp, silent_udp, tcp_proxy, udp_proxy
-from tests.system.power_peers import PASSWORD, USER, WRONG, IpmiPeer, PduPeer, RedfishPeer
+from tests.system.power_peers import PASSWORD, WRONG, IpmiPeer, PduPeer, RedfishPeer
 
 pytestmark = pytest.mark.system
 
@@ -230,9 +231,27 @@ def test_machines_are_switched_side_by_side_and_each_has_its_own_end(
     assert good.is_on()
 
 
-def test_passwords_are_in_no_command_line(peers: dict[str, RealPeer]) -> None:
-    """Those of this computer that are ours, while each driver works: a process is forked and never told one."""
-    assert USER in str(peers["ipmi"].power)
-    for peer in peers.values():
-        assert PASSWORD not in str(peer.power)
-        assert PASSWORD not in repr(do(peer, "status"))
+def seen_of_processes() -> bytes:
+    """Return the command lines and environments of all processes of this computer."""
+    found = []
+    for file in (path / name for path in Path("/proc").glob("[0-9]*") for name in ("cmdline", "environ")):
+        with suppress(OSError):
+            found.append(file.read_bytes())
+    return b"\n".join(found)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_password_is_in_no_command_line_and_no_environment(name: str, peers: dict[str, RealPeer]) -> None:
+    peer = peers[name]
+    with silent_tcp() if name == "redfish" else silent_udp() as port, ThreadPoolExecutor(1) as pool:
+        target = target_of({**peer.power, **at_port(peer, port)}, peer.folder)
+        working = pool.submit(switch, [target], "status", 3.0)
+        looks = []
+        while not working.done():
+            looks.append(seen_of_processes())
+            time.sleep(0.2)
+
+    assert len(looks) > 5
+    assert all(b"python" in look for look in looks)
+    assert not any(PASSWORD.encode() in look for look in looks)
+    assert PASSWORD not in repr(working.result())
