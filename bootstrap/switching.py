@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import power, rooms
-from bootstrap.errors import FirstlightError, PowerUnsupported, RenderError
+from bootstrap.errors import FirstlightError, PowerUnsupported, RenderError, printable
 from bootstrap.model.machine import ManualPower
 from bootstrap.power import Deadline, PowerDriver, PowerState, Target
 
@@ -181,15 +181,25 @@ def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
     try:
         driver = driver_of(target, deadline)
         try:
-            ACTS[action](driver)
-        except PowerUnsupported as problem:
-            return driver.state().value, _one_line(target, str(problem))
-        return driver.state().value, ""
+            return _state_after(driver, action)
+        finally:
+            with suppress(Exception):  # what was done is done
+                driver.close()
     except FirstlightError as problem:
         error = str(problem)
     except Exception as problem:  # noqa: BLE001  # a library that met an answer it was not made for
         error = _unreadable(target, problem)
     return PowerState.UNKNOWN.value, _one_line(target, error)
+
+
+def _state_after(driver: PowerDriver[Any], action: str) -> tuple[str, str]:
+    """Do `action` and ask for the state, also if the driver cannot do that."""
+    error = ""
+    try:
+        ACTS[action](driver)
+    except PowerUnsupported as problem:
+        error = _one_line(driver.target, str(problem))
+    return driver.state().value, error
 
 
 def _unreadable(target: Target, problem: Exception) -> str:
@@ -202,5 +212,5 @@ def _unreadable(target: Target, problem: Exception) -> str:
 
 
 def _one_line(target: Target, error: str) -> str:
-    text = " ".join(error.split())[:LONGEST_TEXT]
+    text = printable(" ".join(error.split()))[:LONGEST_TEXT]  # a device's own words may be among it
     return text if text.startswith(f"{target.name}: ") else f"{target.name}: {text}"

@@ -135,6 +135,9 @@ class PowerDriver(ABC, Generic[P]):
             "put the network first in the machine's boot order"
         )
 
+    def close(self) -> None:
+        """Let go of what is open at the other end; it is the last that is asked."""
+
     @property
     def rest_seconds(self) -> float:
         """Return how long a cycle leaves the machine without power."""

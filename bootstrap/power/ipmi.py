@@ -20,7 +20,7 @@ REFUSALS = ("password", "unauthorized", "privilege", "name length")
 
 
 class Ipmi(PowerDriver[IpmiPower]):
-    """Logs in once; a BMC has few sessions, and forgets those that fall silent after a minute."""
+    """Logs in once, and out: a BMC has few sessions, and forgets one that fell silent only after a minute."""
 
     def state(self) -> PowerState:
         """Return what the chassis says of its power."""
@@ -39,6 +39,11 @@ class Ipmi(PowerDriver[IpmiPower]):
         """Set the boot flags for the next start (IPMI 2.0, table 28-14, parameter 5)."""
         with self._told():
             self._bmc.set_bootdev("network", persist=False, uefiboot=self.power.firmware == "uefi")
+
+    def close(self) -> None:
+        """Log out, if we ever were in."""
+        if "_bmc" in vars(self):
+            self._bmc.ipmi_session.logout()
 
     def _switch(self, wanted: PowerState) -> None:
         with self._told():

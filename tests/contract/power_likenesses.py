@@ -94,6 +94,11 @@ class Lab(Likeness):
 
 
 class Ipmi(Likeness):
+    sessions = 0
+
+    def hang_up(self) -> None:
+        self.sessions -= 1
+
     @property
     def power(self) -> dict[str, Any]:
         file = secret(self.base, "password", "pw")
@@ -106,7 +111,8 @@ class Ipmi(Likeness):
         class Command:
             def __init__(self, *, bmc: str, port: int, userid: str, password: str) -> None:
                 assert (bmc, port, userid, password) == (LOOPBACK, 623, "admin", "pw")
-                self.ipmi_session = SimpleNamespace(attemptedhash=256)
+                self.ipmi_session = SimpleNamespace(attemptedhash=256, logout=peer.hang_up)
+                peer.sessions += 1
 
             def get_power(self) -> dict[str, str]:
                 return {"powerstate": "on" if peer.on else "off"}

@@ -11,7 +11,7 @@ from bootstrap.errors import PowerError
 from bootstrap.model.machine import Power
 from bootstrap.power import Deadline, PowerDriver, PowerState
 from bootstrap.switching import attempt, driver_of
-from tests.contract.power_likenesses import LIKENESSES, Likeness
+from tests.contract.power_likenesses import LIKENESSES, Ipmi, Likeness
 from tests.power_questions import QUESTIONS, Act, Peer
 from tests.power_targets import target_of
 
@@ -98,3 +98,11 @@ def test_every_driver_refuses_a_secret_that_is_no_text_and_does_not_show_it(peer
 
     assert error == "w1: its user or secret holds letters that cannot be sent; write ASCII alone"
     assert peer.orders() == 0
+
+
+@pytest.mark.parametrize("peer", ["ipmi"], indirect=True)
+def test_ipmi_leaves_no_session_open(peer: Ipmi) -> None:
+    for action in ("status", "cycle", "netboot"):
+        attempt(target_of(peer.power, peer.base), action, Deadline.after(5))
+
+        assert peer.sessions == 0

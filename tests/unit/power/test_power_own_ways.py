@@ -69,6 +69,7 @@ def hook(server: Server, base: Path, action: str, **differs: Any) -> tuple[str, 
     [
         (b"HTTP/1.1 401 No\r\n\r\n", "refuses the token (401); check power.tokenFile"),
         (b"HTTP/1.1 403 No\r\n\r\n", "refuses the token (403); check power.tokenFile"),
+        (b"HTTP/1.1 500 \x1b[2J\r\n\r\n", "answers 500 \\x1b[2J; see that server's log"),
         (b"HTTP/1.1 500 Oh\r\n\r\n", "answers 500 Oh; see that server's log"),
         (
             b"HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1:9/\r\n\r\n",
