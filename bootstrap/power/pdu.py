@@ -1,6 +1,7 @@
 """Switched power strips that are told by SNMP, through pysnmp: APC's rPDU tables (PowerNet-MIB), SNMPv1."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from pysnmp.hlapi.v1arch import asyncio as snmp
@@ -56,19 +57,14 @@ class Pdu(PowerDriver[PduPower]):
         """Set this outlet's row of `table` to `value`, or read it; return what it holds."""
         secret = secret_in(self.target.base / self.power.community_file, "the SNMP community")
         oid = snmp.ObjectIdentity(f"{table}.{self.power.outlet}")
-        patience = min(self.deadline.left(), TRY_SECONDS * TRIES + 1)
         try:
-            silent, status, found = asyncio.run(
-                asyncio.wait_for(self._exchange(secret.reveal().decode(), oid, value), patience)
-            )
+            status, found = asyncio.run(self._answer(secret.reveal().decode(), oid, value))
         except TimeoutError:
             raise self._no_answer() from None
         except OSError as error:
             raise PowerError(
                 f"{self.target.name}: cannot reach {self._strip}: {error.strerror}; check power.address"
             ) from error
-        if silent:
-            raise self._no_answer()
         if status in REFUSED:
             raise self._refused(changes=value is not None)
         if status:
@@ -77,21 +73,33 @@ class Pdu(PowerDriver[PduPower]):
             )
         return found
 
-    async def _exchange(
-        self, community: str, oid: snmp.ObjectIdentity, value: int | None
-    ) -> tuple[Any, int, int]:
-        """Return what pysnmp calls the indication (no answer), the status of the answer, and its value."""
-        with snmp.SnmpDispatcher() as dispatcher:
+    async def _answer(self, community: str, oid: snmp.ObjectIdentity, value: int | None) -> tuple[int, int]:
+        """Ask a few times: datagrams get lost, and an order may be given twice. TimeoutError if nothing came."""
+        for left in reversed(range(TRIES)):
+            patience = min(self.deadline.left(), TRY_SECONDS)
+            try:
+                return await asyncio.wait_for(self._exchange(community, oid, value), patience)
+            except TimeoutError:
+                if not left or not self.deadline.left():
+                    break
+        raise TimeoutError
+
+    async def _exchange(self, community: str, oid: snmp.ObjectIdentity, value: int | None) -> tuple[int, int]:
+        """Return the error status of the answer, and its value; wait for it without end."""
+        dispatcher = snmp.SnmpDispatcher()
+        try:
             place = await snmp.UdpTransportTarget.create(
-                (str(self.power.address), self.power.port), timeout=TRY_SECONDS, retries=TRIES - 1
+                (str(self.power.address), self.power.port), timeout=10 * TRY_SECONDS, retries=0
             )
             who = snmp.CommunityData(community, mpModel=SNMP_V1)
             act = snmp.get_cmd if value is None else snmp.set_cmd
             row = (oid,) if value is None else (oid, Integer(value))
-            silent, status, _, rows = await act(
-                dispatcher, who, place, snmp.ObjectType(*row), lookupMib=False
-            )
-            return silent, int(status), _number(rows)
+            _, status, _, rows = await act(dispatcher, who, place, snmp.ObjectType(*row), lookupMib=False)
+            return int(status), _number(rows)
+        finally:
+            # pysnmp 7.1.30 has closed the socket when it calls back about what is unanswered, with an argument too few.
+            with suppress(TypeError):
+                dispatcher.close()
 
     @property
     def _strip(self) -> str:

@@ -168,12 +168,12 @@ class Pdu(Likeness):
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        async def exchange(_: object, community: str, oid: Any, value: int | None) -> tuple[None, int, int]:
+        async def exchange(_: object, community: str, oid: Any, value: int | None) -> tuple[int, int]:
             del oid
             assert community == "pw"
             if value is not None:
                 self.order(on=value == 1)
-            return None, 0, 1 if self.on else 2
+            return 0, 1 if self.on else 2
 
         self.monkeypatch.setattr(pdu.Pdu, "_exchange", exchange)
         yield
