@@ -12,7 +12,7 @@ from tests.samples import ROOT
 
 DOCUMENT = ROOT / "docs" / "power.md"
 TEXT = DOCUMENT.read_text()
-PLUG = '#!/bin/sh\n[ "$1" = status ] && exec cat state\necho "$1" >state\n'
+PLUG = '#!/bin/sh\n[ "$1" = status ] && exec cat "$FIRSTLIGHT_MACHINE"\necho "$1" >"$FIRSTLIGHT_MACHINE"\n'
 
 
 def shown_config() -> str:
@@ -69,7 +69,8 @@ def test_the_commands_run(tmp_path: Path) -> None:
     (tmp_path / "rack.yaml").write_text(text[: text.index("machines:")] + "machines:\n" + machines)
     (tmp_path / "plug").write_text(PLUG.replace("echo", '[ "$1" = netboot ] || echo'))
     (tmp_path / "plug").chmod(0o700)
-    (tmp_path / "state").write_text("off\n")
+    for name in ("w1", "w2"):  # switched side by side
+        (tmp_path / name).write_text("off\n")
     for words in commands(DOCUMENT, "anywhere"):
         done = subprocess.run(
             [sys.executable, ROOT / words[0], *words[1:]],
