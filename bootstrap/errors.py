@@ -22,6 +22,8 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 │   └── ApiRefused          it answered no; carries the HTTP status
 ├── PodsStay                a node's pods did not leave in time (bootstrap/kubernetes/leaving.py)
 ├── LabError                the virtual rack could not be built or reached
+├── PowerError              a machine could not be switched, or not be asked
+│   └── PowerUnsupported    its power driver has no way to do that
 └── ServeError              a part of the appliance did not start or died
     └── NotRunning          no appliance answers on the operator socket (bootstrap/operator.py)
 """
@@ -149,6 +151,14 @@ class ApiRefused(ApiError):  # noqa: N818  # as above
 
 class LabError(FirstlightError):
     """The virtual rack could not be built, reached or taken down."""
+
+
+class PowerError(FirstlightError):
+    """A machine could not be switched on or off, or nobody could tell what it is."""
+
+
+class PowerUnsupported(PowerError):  # noqa: N818  # reads as a sentence where it is raised
+    """The machine's power driver has no way to do what was asked."""
 
 
 class ServeError(FirstlightError):

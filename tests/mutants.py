@@ -75,6 +75,27 @@ MUTANTS = (
         tests=("tests/unit/records/test_batches.py",),
     ),
     Mutant(
+        name="a cycle leaves off what is off",
+        file="bootstrap/power/__init__.py",
+        old="            self.deadline.pause(self.rest_seconds)\n        self.on()\n",
+        new="            self.deadline.pause(self.rest_seconds)\n            self.on()\n",
+        tests=("tests/contract/test_power_contract.py",),
+    ),
+    Mutant(
+        name="a password that others can read is used",
+        file="bootstrap/secret_file.py",
+        old="    if mode & 0o077:\n",
+        new="    if False:\n",
+        tests=("tests/contract/test_power_contract.py", "tests/unit/certs/test_keys_of_cluster.py"),
+    ),
+    Mutant(
+        name="what a driver has started outlives it",
+        file="bootstrap/switching.py",
+        old="                os.killpg(pid, signal.SIGKILL)\n",
+        new="                pass\n",
+        tests=("tests/unit/power/test_switching.py",),
+    ),
+    Mutant(
         name="a failed commit is acknowledged",
         file="bootstrap/records/batch.py",
         old="                _fail(jobs, error)\n            return",

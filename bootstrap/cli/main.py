@@ -36,6 +36,11 @@ VERBS = {
         "machine",
         "List, show, arm or retire machines. An armed machine's disk is erased at its next boot.",
     ),
+    "power": (
+        "power",
+        "power",
+        "Switch machines on and off, cycle them, or let them boot from the network next.",
+    ),
     "events": ("machines", "events", "Show what happened, oldest first. Changes nothing."),
     "check": ("configuration", "check", "Check the configuration: every problem at once. Changes nothing."),
     "schema": (

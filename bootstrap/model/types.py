@@ -277,5 +277,6 @@ Tag = Annotated[
         fix="v{raw}.0 or whichever patch release you want",
     ),
 ]
+Word = Annotated[str, *_kind(_FILE, "a word of a command", "it without control characters")]
 FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
 Pattern = Annotated[str, *_kind(_PATTERN, "plain text", "1 to 128 ASCII characters such as admin")]
