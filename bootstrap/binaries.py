@@ -1,6 +1,7 @@
 """Finds the programs that a cluster runs, and makes sure that they are what the configuration names.
 
-They come from one place: a folder, a program that makes a folder, or Kubernetes' release server or a copy of it.
+They come from one place: a folder, a program that makes a folder, the mirror, or Kubernetes' release server or a copy
+of it.
 """
 
 import hashlib
@@ -19,16 +20,11 @@ from bootstrap.disk import write_file
 from bootstrap.errors import ImageError, PreflightError
 from bootstrap.image.command import run
 from bootstrap.kubernetes.tree import LocalFile
+from bootstrap.mirror import folder as mirror
+from bootstrap.mirror.sources.kubernetes import RELEASES
 from bootstrap.model import Cluster
+from bootstrap.programs import CONTROL_PLANE, DATABASE, IMAGE, NODE, OPTIONAL, needed
 from bootstrap.progress import Progress, silent
-
-RELEASES = "https://dl.k8s.io"
-CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-DATABASE = ("etcd", "etcdctl")
-NODE = ("kubelet", "kube-proxy")
-OPTIONAL = ("kubectl",)
-IMAGE = ".tar"
-"""How an OCI archive's name ends: nodes import it, so that a pod's image needs no registry."""
 
 VERSIONED = frozenset({*CONTROL_PLANE, *NODE})
 """Those that answer --version with "Kubernetes v1.36.4"."""
@@ -39,18 +35,9 @@ ELF = struct.Struct("<4sBB10xHH")
 """Magic, class, byte order, type, machine (ELF-64 object file format, figure 2)."""
 AMD64 = (b"\x7fELF", 2, 1, 62)
 RECORD = "binaries.json"
-MIRROR_TEXT = "name a folder that holds all of them in kubernetes.binaries.directory"
+MIRROR_TEXT = "run mirror pull, or name a folder that holds all of them in kubernetes.binaries.directory"
 
 Sums = Mapping[str, str]
-
-
-def needed(cluster: Cluster) -> tuple[str, ...]:
-    """Return the names of the programs without which `cluster` cannot run."""
-    return (
-        *(CONTROL_PLANE if cluster.control_plane.hosts else ()),
-        *(DATABASE if cluster.etcd.members else ()),
-        *NODE,
-    )
 
 
 def resolve(
@@ -69,7 +56,21 @@ def resolve(
         return from_folder(cluster, base / given.directory, progress)
     if given.build is not None:
         return from_folder(cluster, built((base / given.build).resolve(), cache, progress), progress)
+    mirrored = mirror.folder_of(cluster, base, cache)
+    if mirror.is_used(cluster, mirrored):
+        return from_mirror(cluster, mirrored, progress)
     return from_releases(cluster, cache, progress)
+
+
+def from_mirror(cluster: Cluster, folder: Path, progress: Progress = silent) -> Mapping[str, LocalFile]:
+    """Return the programs and images that `mirror pull` has put into `folder`; raises as `resolve`."""
+    progress(f"checking the programs in {folder}")
+    found = mirror.programs(cluster, folder)
+    sums = cluster.kubernetes.binaries.sha256s
+    return _all_of(
+        {name: (path, sums.get(name, sum_)) for name, (path, sum_) in found.items()},
+        cluster.kubernetes.version,
+    )
 
 
 def built(program: Path, cache: Path, progress: Progress) -> Path:
@@ -104,9 +105,14 @@ def from_folder(cluster: Cluster, folder: Path, progress: Progress = silent) -> 
     images = sorted(path.name for path in folder.glob(f"*{IMAGE}"))
     names = [*needed(cluster), *(name for name in OPTIONAL if (folder / name).is_file()), *images]
     sums = {**_sums_in(folder), **cluster.kubernetes.binaries.sha256s}
-    wanted = cluster.kubernetes.version
+    return _all_of({name: (folder / name, sums.get(name)) for name in names}, cluster.kubernetes.version)
+
+
+def _all_of(files: Mapping[str, tuple[Path, str | None]], version: str) -> Mapping[str, LocalFile]:
+    """Return the files by name, each read and found to be right; raises PreflightError with all that are not."""
     with ThreadPoolExecutor() as pool:
-        found = dict(pool.map(lambda name: (name, _look_at(folder / name, sums.get(name), wanted)), names))
+        looks = pool.map(lambda given: _look_at(given[0], given[1], version), files.values())
+        found = dict(zip(files, looks, strict=True))
     problems = [what for what in found.values() if isinstance(what, str)]
     if problems:
         raise PreflightError("\n".join(problems))

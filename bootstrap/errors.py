@@ -11,6 +11,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 │   ├── IllegalTransition   no such arrow in the graph of machine states (bootstrap/states.py)
 │   └── Refused             the machine's state does not allow it (bootstrap/records/transitions.py)
 ├── PreflightError          this computer lacks something; the text says what to install or change
+├── MirrorError             something fetched, or the mirror's folder, is not what it should be
 ├── ImageError              an image could not be built or found
 ├── HostError               a control-plane host was not reached or not changed (bootstrap/host_errors.py)
 ├── BackupError             a backup could not be made, or is none that can be brought back
@@ -21,6 +22,8 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 │   └── ApiRefused          it answered no; carries the HTTP status
 ├── PodsStay                a node's pods did not leave in time (bootstrap/kubernetes/leaving.py)
 ├── LabError                the virtual rack could not be built or reached
+├── PowerError              a machine could not be switched, or not be asked
+│   └── PowerUnsupported    its power driver has no way to do that
 └── ServeError              a part of the appliance did not start or died
     └── NotRunning          no appliance answers on the operator socket (bootstrap/operator.py)
 """
@@ -102,6 +105,10 @@ class PreflightError(FirstlightError):
     """This computer lacks something that the command needs."""
 
 
+class MirrorError(FirstlightError):
+    """What was fetched, or lies in the mirror, cannot be believed; nothing of it is used."""
+
+
 class ImageError(FirstlightError):
     """An operating system image could not be built, or is not there."""
 
@@ -144,6 +151,14 @@ class ApiRefused(ApiError):  # noqa: N818  # as above
 
 class LabError(FirstlightError):
     """The virtual rack could not be built, reached or taken down."""
+
+
+class PowerError(FirstlightError):
+    """A machine could not be switched on or off, or nobody could tell what it is."""
+
+
+class PowerUnsupported(PowerError):  # noqa: N818  # reads as a sentence where it is raised
+    """The machine's power driver has no way to do what was asked."""
 
 
 class ServeError(FirstlightError):

@@ -43,6 +43,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "apply.step.after": "A step on a control-plane host is done, and nothing on this computer knows it.",
         "artifact.rename.before": "An artifact or manifest is complete under its passing name.",
         "artifact.rename.after": "An artifact or manifest has its name, and its folder is not synced.",
+        "mirror.rename.before": "A file of the mirror is complete and checked under its passing name.",
+        "mirror.rename.after": "A file of the mirror has its name, and the lock does not know it.",
         "backup.rename.before": "A backup is complete under its passing name, and was read again.",
         "backup.rename.after": "A backup has its name, and its folder is not synced.",
         "restore.swap.before": "A backup is unpacked beside the work folder, which is as it was.",

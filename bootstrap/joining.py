@@ -6,6 +6,7 @@ from bootstrap import binaries
 from bootstrap.allotment import pod_subnets
 from bootstrap.kubernetes.pod_network import laid_out
 from bootstrap.model import Cluster
+from bootstrap.programs import NODE
 from bootstrap.render.node import Joining
 from certs.keyring import PublicKeyring
 
@@ -24,7 +25,7 @@ def joining(cluster: Cluster, work: Path, keyring: PublicKeyring, *, keep: bool 
         StateError: that of pod subnets is.
     """
     found = binaries.recorded(work)
-    if not cluster.control_plane.hosts or not set(binaries.NODE) <= set(found):
+    if not cluster.control_plane.hosts or not set(NODE) <= set(found):
         return None
     programs, images = binaries.node_sums(found)
     return Joining(

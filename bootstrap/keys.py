@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from bootstrap.errors import FirstlightError, UsageError
 from bootstrap.model.cluster import Cluster
+from bootstrap.secret_file import secret_in
 from certs.errors import CertsError, UnknownCertificate, UnusableFolder
 from certs.keyring import Keyring
 from certs.keystore import Keystore
@@ -125,16 +126,7 @@ def passphrase_from(file: Path) -> Secret:
     Raises:
         UsageError: the file cannot be read, holds nothing, or other users can read it.
     """
-    try:
-        line = file.read_bytes().partition(b"\n")[0].removesuffix(b"\r")
-        mode = file.stat().st_mode
-    except OSError as error:
-        raise UsageError(f"{file}: cannot read the passphrase: {error.strerror}") from error
-    if mode & 0o077:
-        raise UsageError(f"{file}: other users can read this passphrase; chmod 600 {file}")
-    if not line:
-        raise UsageError(f"{file}: its first line is empty; write the passphrase there")
-    return Secret(line)
+    return secret_in(file, "the passphrase")
 
 
 def _keys(act: Callable[[], Keyring]) -> Keys:

@@ -20,11 +20,11 @@ from bootstrap.image.recipe import key as image_key
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys
 from bootstrap.kubernetes.tree import LocalFile
-from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster, DebianImage, Os
 from bootstrap.operator import Operator
 from bootstrap.plan import plan
+from bootstrap.power import PowerState
 from bootstrap.progress import Reporter
 from bootstrap.render.bundle import Bundle, digest, render_bundle
 from bootstrap.rendering import with_lab_key

@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 MACHINES = frozenset(
     {
         "test_disks_kills",
+        "test_disks_refusals",
         "test_fault_wire",
         "test_image_build",
         "test_interrupt",

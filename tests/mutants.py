@@ -29,6 +29,8 @@ class Mutant:
     tests: tuple[str, ...]
 
 
+MIRROR = "tests/system/test_mirror_faults.py"
+
 MUTANTS = (
     Mutant(
         name="a disk is granted in any state",
@@ -71,6 +73,27 @@ MUTANTS = (
         old="            if key not in self._read:\n                yield write",
         new="            if True:\n                yield write",
         tests=("tests/unit/records/test_batches.py",),
+    ),
+    Mutant(
+        name="a cycle leaves off what is off",
+        file="bootstrap/power/__init__.py",
+        old="            self.deadline.pause(self.rest_seconds)\n        self.on()\n",
+        new="            self.deadline.pause(self.rest_seconds)\n            self.on()\n",
+        tests=("tests/contract/test_power_contract.py",),
+    ),
+    Mutant(
+        name="a password that others can read is used",
+        file="bootstrap/secret_file.py",
+        old="    if mode & 0o077:\n",
+        new="    if False:\n",
+        tests=("tests/contract/test_power_contract.py", "tests/unit/certs/test_keys_of_cluster.py"),
+    ),
+    Mutant(
+        name="what a driver has started outlives it",
+        file="bootstrap/switching.py",
+        old="                os.killpg(pid, signal.SIGKILL)\n",
+        new="                pass\n",
+        tests=("tests/unit/power/test_switching.py",),
     ),
     Mutant(
         name="a failed commit is acknowledged",
@@ -184,6 +207,34 @@ MUTANTS = (
         old='    [ -n "$ready" ] || return 0\n',
         new="",
         tests=("tests/unit/node/test_endpoint.py",),
+    ),
+    Mutant(
+        name="an image of the mirror needs no signature",
+        file="bootstrap/mirror/pull.py",
+        old="if item.is_signed else None\n",
+        new="if not item else None\n",
+        tests=("-m", "system", "-k", "stranger", MIRROR),
+    ),
+    Mutant(
+        name="a redirect may lead anywhere",
+        file="bootstrap/download.py",
+        old='    if parts.scheme in {"https", urlsplit(url).scheme} and parts.hostname:\n',
+        new="    if parts.scheme:\n",
+        tests=("-m", "system", "-k", "lead_astray", MIRROR),
+    ),
+    Mutant(
+        name="a channel may go back",
+        file="bootstrap/mirror/pull.py",
+        old="        if _numbers(version) < _numbers(before) and not self.allow_downgrade:\n",
+        new="        if not version:\n",
+        tests=("-m", "system", "-k", "channel_never", MIRROR),
+    ),
+    Mutant(
+        name="programs of the mirror are not compared with its lock",
+        file="bootstrap/binaries.py",
+        old="(path, sums.get(name, sum_))",
+        new="(path, sums.get(name))",
+        tests=("-m", "system", "-k", "another_appliance", MIRROR),
     ),
 )
 

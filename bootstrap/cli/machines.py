@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,40 +100,72 @@ def plain(value: Any) -> str:
 @machine.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--cycle", is_flag=True, help="Then cut its power and let it boot from the network, now.")
 @click.pass_obj
-def arm(call: Call, name: str, yes: bool) -> None:  # noqa: FBT001  # click calls it
-    """Let the machine NAME install once more at its next boot. ERASES its selected disk then."""
+def arm(call: Call, name: str, yes: bool, cycle: bool) -> int:  # noqa: FBT001  # click calls it
+    """Let the machine NAME install once more at its next boot. ERASES its selected disk then.
+
+    Exits 3 if it is armed, and --cycle could not be done.
+    """
     asked = operator(call)
     found = asked.machine(name)
     if not yes:
         disk = found.get("disk") or "the disk that its rule selects"
         confirm(f"{name} ({found['mac']}): erase {disk} and install at the next boot?")
+    then = _power(call, name, "netboot-and-cycle") if cycle else _nothing
     show(call, [asked.act(name, "arm")])
+    return then()
 
 
 @machine.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Do not wait until its pods have left.")
+@click.option("--power-off", is_flag=True, help="Then cut its power.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, metavar="SECONDS",
     help="How long its pods may take to leave.",
 )  # fmt: skip
 @click.pass_obj
-def retire(call: Call, name: str, yes: bool, force: bool, timeout: float) -> int:  # noqa: FBT001  # click calls it
+def retire(  # noqa: PLR0917  # click calls it, by name
+    call: Call,
+    name: str,
+    yes: bool,  # noqa: FBT001  # click calls it
+    force: bool,  # noqa: FBT001  # as above
+    power_off: bool,  # noqa: FBT001  # as above
+    timeout: float,
+) -> int:
     """Never install or boot the machine NAME again, until it is armed. Its disk is left alone.
 
-    If it is a node, its pods are moved away and it is taken out of the cluster first; exits 3 if that could not be
-    done: then run this again.
+    If it is a node, its pods are moved away and it is taken out of the cluster first; exits 3 if that, or
+    --power-off, could not be done: then run this again.
     """
     asked = operator(call)
     found = asked.machine(name)
     if not yes:
         confirm(f"retire {name}?")
+    then = _power(call, name, "off") if power_off else _nothing
     undone = _leave(call, found, 0 if force else timeout)
     after = asked.act(name, "retire")
     show(call, [after])
-    return _tell_retired(after, undone)
+    return max(_tell_retired(after, undone), then())
+
+
+def _power(call: Call, name: str, action: str) -> Callable[[], int]:
+    """Return what switches the machine, says what went wrong, and returns the exit code.
+
+    Raises:
+        UsageError: the machine is not in the configuration, which alone says how it is switched.
+    """
+    from bootstrap.cli.power import targets_of, tell_failures  # noqa: PLC0415  # few calls need its libraries
+    from bootstrap.switching import switch  # noqa: PLC0415  # as above
+
+    targets = targets_of(call, (name,))
+    return lambda: EXIT_PARTLY if tell_failures(switch(targets, action)) else 0
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _leave(call: Call, found: Mapping[str, Any], seconds: float) -> str:

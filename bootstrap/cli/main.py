@@ -36,6 +36,11 @@ VERBS = {
         "machine",
         "List, show, arm or retire machines. An armed machine's disk is erased at its next boot.",
     ),
+    "power": (
+        "power",
+        "power",
+        "Switch machines on and off, cycle them, or let them boot from the network next.",
+    ),
     "events": ("machines", "events", "Show what happened, oldest first. Changes nothing."),
     "check": ("configuration", "check", "Check the configuration: every problem at once. Changes nothing."),
     "schema": (
@@ -67,6 +72,11 @@ VERBS = {
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
+    "mirror": (
+        "mirror",
+        "mirror",
+        "Fetch all that the cluster is made from into one folder, read it again, or list it.",
+    ),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }
 

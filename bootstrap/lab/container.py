@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bootstrap.errors import LabError
 from bootstrap.lab.host import container_name
-from bootstrap.lab.power import PowerState
+from bootstrap.power import PowerState
 
 CGROUPS = Path("/sys/fs/cgroup")
 NSPAWN_STATE = Path("/run/systemd/nspawn")

@@ -1,6 +1,5 @@
 """The power buttons: starts, finds and ends the QEMU process of a machine."""
 
-import enum
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +7,11 @@ from pathlib import Path
 
 from bootstrap.errors import LabError
 from bootstrap.lab import qmp
+from bootstrap.power import PowerState
 from bootstrap.processes import end, is_gone, running_pid, wait_until
 
 START_SECONDS = 60.0  # QEMU reads its firmware from a cold disk while others use both processors
 QUIT_SECONDS = 5.0
-
-
-class PowerState(enum.StrEnum):
-    """What a power driver may say of a machine."""
-
-    ON = "on"
-    OFF = "off"
-    UNKNOWN = "unknown"
-    """Its QEMU lives, but is stopped or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Slot:
         return running_pid(self.pid_file, str(self.pid_file))
 
     def state(self) -> PowerState:
-        """Return whether the machine is on."""
+        """Return whether the machine is on; unknown if its QEMU lives, but is stopped or does not answer."""
         if self.pid() is None:
             return PowerState.OFF
         try:

@@ -13,8 +13,9 @@ from bootstrap.lab.host import port_of
 from bootstrap.lab.hosts import Hosts
 from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms_from
 from bootstrap.lab.network import Network
-from bootstrap.lab.power import PowerState, Slot
+from bootstrap.lab.power import Slot
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState
 from bootstrap.processes import end, running_pid
 from bootstrap.progress import Progress, silent
 

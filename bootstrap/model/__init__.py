@@ -3,16 +3,18 @@
 from bootstrap.model.addons import AddonChoice
 from bootstrap.model.appliance import Appliance, Dhcp
 from bootstrap.model.cluster import Cluster
-from bootstrap.model.images import DebianImage, Images, Mirror
+from bootstrap.model.images import DebianImage, Images
 from bootstrap.model.kubernetes import ControlPlane, Etcd, Host, Kubernetes, Metadata, Ssh
 from bootstrap.model.lab import Lab, LabDisk, LabHost, LabMachine
 from bootstrap.model.machine import Machine, Power
+from bootstrap.model.mirror import Archive, Mirror
 from bootstrap.model.pool import Disk, DiskSelect, Gpu, Match, Os, Pool, Taint
 from bootstrap.model.types import mac_from
 
 __all__ = [
     "AddonChoice",
     "Appliance",
+    "Archive",
     "Cluster",
     "ControlPlane",
     "DebianImage",

@@ -8,10 +8,11 @@ from pydantic import Field
 from bootstrap.model.addons import Addon
 from bootstrap.model.appliance import Appliance
 from bootstrap.model.base import Model
-from bootstrap.model.images import Images, Mirror
+from bootstrap.model.images import Images
 from bootstrap.model.kubernetes import ControlPlane, Etcd, Kubernetes, Metadata, Ssh
 from bootstrap.model.lab import Lab
 from bootstrap.model.machine import Machine
+from bootstrap.model.mirror import Mirror
 from bootstrap.model.pool import Disk, Pool
 
 
@@ -43,7 +44,7 @@ class Cluster(Model):
     images: Images = Images()
     """Operating system images that are built here."""
     mirror: Mirror = Mirror()
-    """Where `mirror pull` fetches from."""
+    """What `mirror pull` fetches, and from where."""
     lab: Lab | None = None
     """The virtual rack on this computer, if there is one."""
 

@@ -6,8 +6,12 @@ from pydantic import Field, StrictInt
 
 from bootstrap.model.addresses import Address, AddressOrName, HttpsUrl, Url
 from bootstrap.model.base import Model
+from bootstrap.model.kubernetes import Port
 from bootstrap.model.pool import Disk
-from bootstrap.model.types import FilePath, Mac, Name, Pattern
+from bootstrap.model.types import FilePath, Mac, Name, Pattern, Word
+
+Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
+"""A command: the program and its arguments, one by one; no shell reads it."""
 
 
 class ManualPower(Model):
@@ -34,9 +38,13 @@ class IpmiPower(Model):
     user: Pattern
     """The BMC's user."""
     password_file: FilePath
-    """The file with its password."""
+    """The file with its password, for its owner alone."""
     cipher_suite: Annotated[StrictInt, Field(ge=3, le=17)] = 17
-    """The IPMI cipher suite."""
+    """The weakest cipher suite to accept: 17 (SHA-256), or 3 (SHA-1) for old BMCs."""
+    port: Port = 623
+    """The BMC's UDP port."""
+    firmware: Literal["uefi", "bios"] = "uefi"
+    """How the machine is to boot when the network is chosen."""
 
 
 class RedfishPower(Model):
@@ -49,7 +57,7 @@ class RedfishPower(Model):
     user: Pattern
     """The BMC's user."""
     password_file: FilePath
-    """The file with its password."""
+    """The file with its password, for its owner alone."""
     ca_file: FilePath | None = None
     """The CA certificate to check the BMC with."""
     system: Pattern | None = None
@@ -66,7 +74,11 @@ class PduPower(Model):
     outlet: Annotated[StrictInt, Field(ge=1, le=999)]
     """The outlet's number."""
     community_file: FilePath
-    """The file with the SNMP community."""
+    """The file with the SNMP community that may write, for its owner alone."""
+    port: Port = 161
+    """The strip's UDP port."""
+    off_seconds: Annotated[StrictInt, Field(ge=0, le=300)] = 10
+    """How long the outlet stays off in a cycle: power supplies hold on for seconds."""
 
 
 class WebhookPower(Model):
@@ -80,12 +92,48 @@ class WebhookPower(Model):
     """Called with POST to switch off."""
     status: Url | None = None
     """Called with GET; answers on or off."""
+    netboot: Url | None = None
+    """Called with POST to boot from the network next."""
     token_file: FilePath | None = None
-    """The file with a bearer token to send."""
+    """The file with a bearer token to send, for its owner alone."""
+
+
+class WakeOnLanPower(Model):
+    """The machine's network card wakes it up; nothing switches it off."""
+
+    driver: Literal["wake-on-lan"]
+    """wake-on-lan: a magic packet switches it on; it cannot be switched off."""
+    broadcast: Address | None = None
+    """Where the packet is sent to; without it, the broadcast address of the appliance's network."""
+    port: Port = 9
+    """The packet's UDP port."""
+
+
+class CommandPower(Model):
+    """Programs of yours switch it."""
+
+    driver: Literal["command"]
+    """command: programs of yours."""
+    on: Words
+    """The program that switches it on, and its arguments."""
+    off: Words
+    """The program that switches it off."""
+    status: Words | None = None
+    """The program that prints on or off."""
+    netboot: Words | None = None
+    """The program that chooses the network for the next boot."""
 
 
 Power = Annotated[
-    ManualPower | LabPower | IpmiPower | RedfishPower | PduPower | WebhookPower, Field(discriminator="driver")
+    ManualPower
+    | LabPower
+    | IpmiPower
+    | RedfishPower
+    | PduPower
+    | WebhookPower
+    | WakeOnLanPower
+    | CommandPower,
+    Field(discriminator="driver"),
 ]
 
 

@@ -25,6 +25,11 @@ _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?
 _IMAGE = re.compile(
     r"[a-z0-9][a-z0-9._-]*(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
+_NAME_OF_IMAGE = r"[a-z0-9][a-z0-9._-]*(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]*)+(?::[\w][\w.-]{0,127})?"
+_PINNED_IMAGE = re.compile(_NAME_OF_IMAGE + r"@sha256:[0-9a-f]{64}")
+_REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?")
+_REGISTRY_PATH = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]{0,127}){0,8}")
+_TAG = re.compile(r"v\d{1,3}\.\d{1,3}\.\d{1,3}")
 _FILE = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
 _PATTERN = re.compile(r"[\x20-\x7e]{1,128}")
 _KEY_TYPES = (
@@ -240,5 +245,38 @@ ImageName = Annotated[
         "registry.example.net/pause:3.10",
     ),
 ]
+PinnedImage = Annotated[
+    str,
+    *_kind(
+        _PINNED_IMAGE,
+        "the name of a container image with its digest",
+        "registry, path and digest such as registry.example.net/pause:3.10@sha256:<64 hex digits>",
+        f"registry.example.net/pause:3.10@sha256:{'0' * 64}",
+    ),
+]
+Registry = Annotated[
+    str,
+    *_kind(_REGISTRY, "the name of a registry", "its host such as registry.example.net", "registry.k8s.io"),
+]
+RegistryPath = Annotated[
+    str,
+    *_kind(
+        _REGISTRY_PATH,
+        "a place in a registry",
+        "host and path, without https://, such as registry.example.net:5000/k8s",
+        "registry.example.net:5000/k8s",
+    ),
+]
+Tag = Annotated[
+    str,
+    *_kind(
+        _TAG,
+        "the version of a release",
+        "v and three numbers such as v3.6.5",
+        "v3.6.5",
+        fix="v{raw}.0 or whichever patch release you want",
+    ),
+]
+Word = Annotated[str, *_kind(_FILE, "a word of a command", "it without control characters")]
 FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
 Pattern = Annotated[str, *_kind(_PATTERN, "plain text", "1 to 128 ASCII characters such as admin")]

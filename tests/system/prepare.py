@@ -24,22 +24,30 @@ CHECKERS = (
     "file",
     "gdisk",
     "git",
+    "gnupg",  # the keys and signatures of makers
+    "gpgv",
     "ignition",  # ignition-validate
     "iptables",
     "jq",
     "kea-admin",  # perfdhcp
     "kea-dhcp4-server",  # what dnsmasq is measured beside
     "nftables",  # frames lost on a wire
+    "openipmi",  # ipmi_sim, a BMC
     "openssl",
     "procps",
     "python3-venv",
     "shellcheck",
+    "skopeo",
+    "snmpd",  # a power strip's agent
     "strace",
     "systemd",  # systemd-analyze
     "tcpdump",
     "xfsprogs",
 )
 
+
+SERVERS = {"kea-dhcp4-server", "openipmi", "snmpd"}
+"""Packages whose service shall not start with this computer: tests run the program themselves."""
 
 CLOUD_INIT_OFF = Path("/etc/cloud/cloud-init.disabled")
 """Where this file is, cloud-init never starts: it is here to check documents, not to set up this computer."""
@@ -52,8 +60,8 @@ def main() -> None:
         CLOUD_INIT_OFF.touch()
     wanted = (*packages.SERVE, *packages.LAB, *HOST_PACKAGES, *CHECKERS)
     installed = packages.ensure(wanted, say)
-    if "kea-dhcp4-server" in installed and shutil.which("systemctl"):  # nor shall it start with the computer
-        subprocess.run(["systemctl", "disable", "--quiet", "kea-dhcp4-server.service"], check=False)
+    for package in SERVERS & set(installed) if shutil.which("systemctl") else ():
+        subprocess.run(["systemctl", "disable", "--quiet", f"{package}.service"], check=False)
     sys.stderr.write(f"system tests: {len(installed)} packages installed, {len(wanted)} in place\n")
 
 

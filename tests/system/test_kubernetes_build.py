@@ -11,6 +11,7 @@ import pytest
 
 from bootstrap import binaries
 from bootstrap.model import Cluster
+from bootstrap.programs import CONTROL_PLANE, DATABASE, NODE, OPTIONAL
 from tests.system.spine import CACHE, ROOT
 from tests.system.test_lab_real import DOCUMENT
 
@@ -39,7 +40,7 @@ def test_the_binaries_are_what_a_cluster_of_that_version_needs(folder: Path) -> 
     }
     found = binaries.resolve(Cluster.model_validate(document), base=ROOT, cache=CACHE)
 
-    programs = {*binaries.CONTROL_PLANE, *binaries.DATABASE, *binaries.NODE, *binaries.OPTIONAL}
+    programs = {*CONTROL_PLANE, *DATABASE, *NODE, *OPTIONAL}
     assert set(found) == {*programs, "busybox.tar", "pause.tar"}
     assert {file.path.parent for file in found.values()} == {folder.resolve()}
     assert (folder.parent / "current").resolve() == folder.resolve()

@@ -15,9 +15,9 @@ import pytest
 from bootstrap.errors import LabError
 from bootstrap.image import host as host_image
 from bootstrap.lab.host import container_name
-from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState
 from bootstrap.processes import wait_until
 from bootstrap.progress import silent
 from tests.system.spine import CACHE, HEARS_CTRL_C, ROOT

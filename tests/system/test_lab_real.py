@@ -16,11 +16,12 @@ import pytest
 
 from bootstrap.errors import LabError
 from bootstrap.lab import accel, console, network, qmp
-from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.lab.ssh import ensure_lab_key, key_file
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState, Target
 from bootstrap.processes import is_gone
+from bootstrap.switching import switch
 
 pytestmark = pytest.mark.system
 
@@ -453,3 +454,38 @@ def test_uefi_machine_asks_the_network_first_and_fetches_the_loader(rack: Rack, 
     assert "PXEClient:Arch:00007" in log
     assert "snponly.efi to 10.77.0." in log
     assert log.index("Arch:00007") < log.index("snponly.efi to") < log.index("user class: iPXE")
+
+
+def test_the_lab_driver_presses_the_same_buttons(rack: Rack, tmp_path: Path) -> None:
+    machine = {"name": "b1", "mac": "52:54:00:fe:00:01", "pool": "workers", "power": {"driver": "lab"}}
+    cluster = Cluster.model_validate({**copy.deepcopy(DOCUMENT), "machines": [machine]})
+    target = Target(machine=cluster.machines[0], cluster=cluster, base=tmp_path, work=tmp_path)
+    rack.up()
+    pids = []
+    for action, state in (
+        ("status", "off"),
+        ("cycle", "on"),
+        ("on", "on"),
+        ("cycle", "on"),
+        ("netboot", "on"),
+    ):
+        outcome = switch([target], action)[0]
+        assert (outcome.state, outcome.error) == (state, "")
+        assert rack.states()["b1"] == state
+        pids.append(pid_of(rack, "b1") if state == "on" else 0)
+
+    _, first, same, second, last = pids
+    assert first == same != second == last
+    assert switch([target], "off")[0].state is PowerState.OFF
+    assert rack.states()["b1"] is PowerState.OFF
+
+
+def test_the_lab_driver_says_that_the_lab_is_down(tmp_path: Path) -> None:
+    machine = {"name": "b1", "mac": "52:54:00:fe:00:01", "pool": "workers", "power": {"driver": "lab"}}
+    cluster = Cluster.model_validate({**copy.deepcopy(DOCUMENT), "machines": [machine]})
+    target = Target(machine=cluster.machines[0], cluster=cluster, base=tmp_path, work=tmp_path)
+
+    outcome = switch([target], "on")[0]
+
+    assert outcome.error.startswith("b1: ")
+    assert "the lab is down (lab up builds it)" in outcome.error

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap import artifacts, binaries, download
+from bootstrap import artifacts, binaries, download, programs
 from bootstrap.artifacts import Artifact
 from bootstrap.errors import ImageError, PreflightError
 from bootstrap.kubernetes.tree import LocalFile
@@ -16,7 +16,7 @@ from bootstrap.progress import silent
 from tests.unit.lab.conftest import DOCUMENT
 
 VERSION = "v1.36.4"
-NAMES = (*binaries.CONTROL_PLANE, *binaries.DATABASE, *binaries.NODE)
+NAMES = (*programs.CONTROL_PLANE, *programs.DATABASE, *programs.NODE)
 ELF_HEAD = bytes.fromhex("7f454c4602010100000000000000000002003e00")
 """How each program for amd64 Linux begins (readelf -h /bin/true)."""
 
@@ -70,9 +70,9 @@ def test_without_control_plane_hosts_only_nodes_have_programs(folder: Path, tmp_
     def nodes_alone(document: dict[str, Any]) -> None:
         document["controlPlane"], document["etcd"] = {}, {}
 
-    for name in (*binaries.CONTROL_PLANE, *binaries.DATABASE):
+    for name in (*programs.CONTROL_PLANE, *programs.DATABASE):
         (folder / name).unlink()
-    assert set(resolve(cluster_with({"directory": "k8s"}, nodes_alone), tmp_path)) == set(binaries.NODE)
+    assert set(resolve(cluster_with({"directory": "k8s"}, nodes_alone), tmp_path)) == set(programs.NODE)
 
 
 def test_everything_wrong_is_said_at_once_with_the_remedy(folder: Path, tmp_path: Path) -> None:
@@ -89,7 +89,10 @@ def test_everything_wrong_is_said_at_once_with_the_remedy(folder: Path, tmp_path
     assert (
         f"{folder}/kube-scheduler has sha256 {sum_of(folder / 'kube-scheduler')}, not {'0' * 64}" in scheduler
     )
-    assert f"{folder}/etcd cannot be read: No such file or directory; name a folder that holds all" in etcd
+    assert (
+        f"{folder}/etcd cannot be read: No such file or directory; run mirror pull, or name a folder that holds all"
+        in etcd
+    )
     assert f"{folder}/etcdctl is no program for x86-64 Linux" in etcdctl
     assert f"{folder}/kube-proxy is v1.36.3, and kubernetes.version is v1.36.4; change one" in proxy
 
@@ -237,7 +240,7 @@ def test_a_release_without_etcd_says_what_to_do(tmp_path: Path, monkeypatch: pyt
     cluster = cluster_with({"mirror": "http://10.0.0.1/k8s", "sha256s": {"etcd": "0" * 64}})
 
     with pytest.raises(
-        PreflightError, match="own releases hold no etcd; name a folder that holds all of them"
+        PreflightError, match="own releases hold no etcd; run mirror pull, or name a folder that holds all"
     ):
         binaries._from_release(cluster, "etcd", tmp_path, silent)
 

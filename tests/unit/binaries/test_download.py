@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.ranges = True
         self.status = 200
+        self.drops = 0
 
     @property
     def url(self) -> str:
@@ -49,8 +51,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {at}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.server.drops:
+            return self.drip(body)
         self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
         return None
+
+    def drip(self, body: bytes) -> None:
+        """Send a byte now and then, as long as somebody listens and the test wants it."""
+        for _ in range(self.server.drops):
+            try:
+                self.wfile.write(body[:1])
+            except OSError:
+                return
+            time.sleep(0.02)
 
     def log_message(self, *_: object) -> None:
         """Say nothing on the test's stderr."""
@@ -155,3 +168,31 @@ def test_a_short_text_is_read_and_a_long_one_refused(server: Server, monkeypatch
     server.status = 404
     with pytest.raises(PreflightError, match="answers 404"):
         download.fetch_text(server.url)
+
+
+def test_a_server_that_drips_is_left(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "READ_SECONDS", 0.1)
+    server.drops = 1000
+
+    with pytest.raises(
+        PreflightError, match=r"cannot be fetched: only \d+ bytes came in \d+ seconds; what came so"
+    ):
+        fetch(server, tmp_path / "kubelet")
+    with pytest.raises(PreflightError, match=r"cannot be fetched: only \d+ bytes came"):
+        download.fetch_text(server.url)
+    server.drops = 0
+
+
+def test_a_file_that_does_not_end_is_thrown_away(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LARGEST_FILE", 1000)
+
+    with pytest.raises(PreflightError, match="does not end; it was thrown away"):
+        fetch(server, tmp_path / "kubelet")
+
+    assert (tmp_path / "kubelet").stat().st_size == 0
+
+
+def test_a_size_is_asked_for_without_the_file(server: Server) -> None:
+    assert download.size_of(server.url) is None, "this server answers no HEAD"

@@ -24,9 +24,9 @@ from bootstrap.lab.host import (
     port_of,
 )
 from bootstrap.lab.hosts import Hosts, with_host_keys
-from bootstrap.lab.power import PowerState
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState
 from certs.secret import Secret
 
 M1 = LabHost(name="m1", address=IPv4Interface("10.77.0.11/24"), port=22, user="root")

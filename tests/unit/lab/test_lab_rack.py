@@ -7,9 +7,10 @@ import pytest
 from bootstrap.errors import LabError
 from bootstrap.lab import network, power, requirements, ssh
 from bootstrap.lab.machine import vms_from
-from bootstrap.lab.power import PowerState, Slot
+from bootstrap.lab.power import Slot
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
+from bootstrap.power import PowerState
 
 
 @pytest.fixture

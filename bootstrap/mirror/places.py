@@ -1,0 +1,26 @@
+"""Where things lie in the mirror's folder; the layout of images is the one that their makers' installers expect."""
+
+import re
+
+ETCD = "etcd"
+
+
+def program_path(version: str, name: str) -> str:
+    """Return the place of a program of Kubernetes."""
+    return f"kubernetes/{version}/{name}"
+
+
+def etcd_path(version: str, name: str) -> str:
+    """Return the place of a program of etcd."""
+    return f"{ETCD}/{version}/{name}"
+
+
+def image_name(image: str) -> str:
+    """Return the file name of a container image: what names it, and the begin of its digest."""
+    name, _, digest = image.partition("@sha256:")
+    return f"{re.sub(r'[^a-z0-9.-]+', '-', name.lower())}-{digest[:12]}.tar"
+
+
+def image_path(image: str) -> str:
+    """Return the place of a container image."""
+    return f"images/{image_name(image)}"
