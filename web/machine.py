@@ -214,10 +214,10 @@ def _reachable(cluster: Cluster, text: str) -> str | None:
 
 
 def _facts(mac: str, facts: Facts) -> Write | None:
-    if facts is NO_FACTS:
+    if facts is NO_FACTS or facts == NO_FACTS:
         return None
     text = facts.model_dump_json(by_alias=True, exclude_defaults=True)
-    return Put(key=f"facts/{mac}", value=text.encode()) if facts != NO_FACTS else None
+    return Put(key=f"facts/{mac}", value=text.encode())
 
 
 def with_writes(change: Change, write: Write | None) -> Change:

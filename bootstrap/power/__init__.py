@@ -156,3 +156,46 @@ class PowerDriver(ABC, Generic[P]):
                     "or give it longer with --timeout"
                 )
             self.deadline.pause(POLL_SECONDS)
+
+
+class ToldPower(PowerDriver[P]):
+    """Switches by something of the user's own that is told a word, and may be asked for one."""
+
+    def state(self) -> PowerState:
+        """Return the word that is answered; where there is nothing to ask, nobody can tell."""
+        asked = self.ask()
+        if asked is None:
+            return PowerState.UNKNOWN
+        who, answer = asked
+        said = answer.strip().lower()
+        if said not in {"on", "off"}:
+            raise PowerError(f"{self.target.name}: {who} answers {said[:40]!r}; let it answer on or off")
+        return PowerState(said)
+
+    def on(self) -> None:
+        """Tell it, and wait until it says so, if it can be asked."""
+        self._switch(PowerState.ON)
+
+    def off(self) -> None:
+        """Tell it, and wait until it says so, if it can be asked."""
+        self._switch(PowerState.OFF)
+
+    @abstractmethod
+    def ask(self) -> tuple[str, str] | None:
+        """Return who was asked for the state, and the answer; None if nobody can be."""
+
+    @abstractmethod
+    def tell(self, wanted: PowerState) -> None:
+        """Have the machine switched.
+
+        Raises:
+            PowerError: it could not be told, or says that it failed.
+        """
+
+    def _switch(self, wanted: PowerState) -> None:
+        found = self.state()
+        if found is wanted:
+            return
+        self.tell(wanted)
+        if found is not PowerState.UNKNOWN:
+            self.until(wanted)

@@ -6,32 +6,22 @@ from collections.abc import Sequence
 
 from bootstrap.errors import PowerError, PowerUnsupported, printable
 from bootstrap.model.machine import CommandPower
-from bootstrap.power import PowerDriver, PowerState
+from bootstrap.power import PowerState, ToldPower
 
 LONGEST_SHOWN = 200
 
 
-class Programs(PowerDriver[CommandPower]):
+class Programs(ToldPower[CommandPower]):
     """Runs a program without a shell, in the configuration's folder; exit 0 is done."""
 
-    def state(self) -> PowerState:
-        """Return the word that `status` prints; without it nobody can tell."""
-        if self.power.status is None:
-            return PowerState.UNKNOWN
-        said = self._run(self.power.status).strip().lower()
-        if said not in {"on", "off"}:
-            raise PowerError(
-                f"{self.target.name}: {self.power.status[0]} prints {said[:40]!r}; let it print on or off"
-            )
-        return PowerState(said)
+    def ask(self) -> tuple[str, str] | None:
+        """Return what `status` prints."""
+        status = self.power.status
+        return None if status is None else (status[0], self._run(status))
 
-    def on(self) -> None:
-        """Run `on`, and wait until `status` says so, if there is one."""
-        self._switch(self.power.on, PowerState.ON)
-
-    def off(self) -> None:
-        """Run `off`, and wait until `status` says so, if there is one."""
-        self._switch(self.power.off, PowerState.OFF)
+    def tell(self, wanted: PowerState) -> None:
+        """Run `on` or `off`."""
+        self._run(self.power.on if wanted is PowerState.ON else self.power.off)
 
     def netboot(self) -> None:
         """Run `netboot`."""
@@ -41,13 +31,6 @@ class Programs(PowerDriver[CommandPower]):
                 "or put the network first in the machine's boot order"
             )
         self._run(self.power.netboot)
-
-    def _switch(self, command: Sequence[str], wanted: PowerState) -> None:
-        if self.state() is wanted:
-            return
-        self._run(command)
-        if self.power.status is not None:
-            self.until(wanted)
 
     def _run(self, command: Sequence[str]) -> str:
         machine = self.target.machine

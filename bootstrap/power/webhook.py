@@ -6,34 +6,24 @@ import requests
 
 from bootstrap.errors import PowerError, PowerUnsupported
 from bootstrap.model.machine import WebhookPower
-from bootstrap.power import PowerDriver, PowerState
+from bootstrap.power import PowerState, ToldPower
 from bootstrap.secret_file import secret_in
 
 CONNECT_SECONDS = 8.0
 LONGEST_ANSWER = 4096
 
 
-class Webhook(PowerDriver[WebhookPower]):
+class Webhook(ToldPower[WebhookPower]):
     """POSTs a small JSON document that names the machine and the action; every 2xx is done."""
 
-    def state(self) -> PowerState:
-        """Return the word that `status` answers; without it nobody can tell."""
-        if self.power.status is None:
-            return PowerState.UNKNOWN
-        said = self._call("GET", self.power.status, "status").strip().lower()
-        if said not in {"on", "off"}:
-            raise PowerError(
-                f"{self.target.name}: {self.power.status} answers {said[:40]!r}; let it answer on or off"
-            )
-        return PowerState(said)
+    def ask(self) -> tuple[str, str] | None:
+        """Return what `status` answers."""
+        status = self.power.status
+        return None if status is None else (status, self._call("GET", status, "status"))
 
-    def on(self) -> None:
-        """Call `on`, and wait until `status` says so, if there is one."""
-        self._switch(self.power.on, PowerState.ON)
-
-    def off(self) -> None:
-        """Call `off`, and wait until `status` says so, if there is one."""
-        self._switch(self.power.off, PowerState.OFF)
+    def tell(self, wanted: PowerState) -> None:
+        """Call `on` or `off`."""
+        self._call("POST", self.power.on if wanted is PowerState.ON else self.power.off, wanted.value)
 
     def netboot(self) -> None:
         """Call `netboot`."""
@@ -43,13 +33,6 @@ class Webhook(PowerDriver[WebhookPower]):
                 "or put the network first in the machine's boot order"
             )
         self._call("POST", self.power.netboot, "netboot")
-
-    def _switch(self, url: str, wanted: PowerState) -> None:
-        if self.state() is wanted:
-            return
-        self._call("POST", url, wanted.value)
-        if self.power.status is not None:
-            self.until(wanted)
 
     def _call(self, method: str, url: str, action: str) -> str:
         """Return the text of the answer; redirects are not followed: they could carry the token elsewhere."""

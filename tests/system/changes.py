@@ -9,9 +9,8 @@ from bootstrap.render.bundle import File
 from bootstrap.status import behind
 from tests.system.spine import Site, wait_for
 
-FOLLOW_SECONDS = (
-    400.0  # the timer's pause, a restart of kubelet under emulation, and twice that for one that is no good
-)
+FOLLOW_SECONDS = 400.0
+"""The timer's pause, a restart of kubelet under emulation, and twice that for a configuration that is no good."""
 
 
 def with_overlay(site: Site, text: str) -> Site:

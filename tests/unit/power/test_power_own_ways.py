@@ -131,8 +131,8 @@ def programs(base: Path, action: str, **words: list[str]) -> tuple[str, str]:
             "says: b\\x1b[2J; see to that program",
         ),
         (["false"], "false exits 1 and says: nothing; see to that program"),
-        (["echo", "perhaps"], "echo prints 'perhaps'; let it print on or off"),
-        (["true"], "true prints ''; let it print on or off"),
+        (["echo", "perhaps"], "echo answers 'perhaps'; let it answer on or off"),
+        (["true"], "true answers ''; let it answer on or off"),
     ],
 )
 def test_a_program_that_fails_is_told(tmp_path: Path, status: list[str], words: str) -> None:
