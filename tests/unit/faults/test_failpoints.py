@@ -17,6 +17,20 @@ from bootstrap.artifacts import import_file
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("bootstrap", "web", "pxe", "certs")
+FAILED_BY = {
+    "store.": "system/test_fault_processes.py",
+    "ledger.": "system/test_fault_processes.py",
+    "web.": "system/test_fault_processes.py",
+    "pxe.": "system/test_fault_processes.py",
+    "disk.": "system/test_fault_processes.py",
+    "claim.": "system/test_fault_claims.py",
+    "apply.": "system/test_apply_cuts.py",
+    "artifact.": "unit/faults/test_failpoints.py",
+    "mirror.": "system/test_mirror_faults.py",
+    "backup.": "unit/backup/test_backup_cuts.py",
+    "restore.": "unit/backup/test_backup_cuts.py",
+}
+"""The module under tests/ that fails what begins so."""
 REACH = """
 from bootstrap import failpoints
 for number in range(1, 7):
@@ -54,6 +68,15 @@ def test_every_name_has_one_place_in_the_source_and_every_place_a_name() -> None
 
 def test_every_name_says_what_is_so_there() -> None:
     assert all(text.endswith(".") and len(text) > 20 for text in failpoints.NAMES.values())
+
+
+@pytest.mark.parametrize("name", failpoints.NAMES)
+def test_each_is_failed_by_a_test(name: str) -> None:
+    beginning = name.partition(".")[0] + "."
+    text = (ROOT / "tests" / FAILED_BY[beginning]).read_text()
+    stem, _, last = name.rpartition(".")
+    # By its name, one by one before and after, or all that begin so.
+    assert name in text or f'"{stem}.{{place}}=' in text or f'startswith("{beginning}")' in text, last
 
 
 @pytest.mark.parametrize("setting", [None, ""])
