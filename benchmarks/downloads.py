@@ -64,7 +64,8 @@ def _bare_nginx(folder: Path, artifacts: Path) -> Iterator[int]:
     port = free_port()
     config = folder / "bare.conf"
     config.write_text(_BARE.format(folder=folder, address=ADDRESS, port=port, root=artifacts.resolve()))
-    process = subprocess.Popen(["nginx", "-c", str(config), "-e", "stderr"])
+    # A session of its own, as ours has: Linux shares processors between sessions first (sched(7), autogroup).
+    process = subprocess.Popen(["nginx", "-c", str(config), "-e", "stderr"], start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         while not _listens(port):
