@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
@@ -71,7 +70,7 @@ def _applied(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> Outcome:
         )
         keyring = steps.keys(run)
         with screen.step("programs") as progress:
-            trees = trees_of(cluster, place, keyring, base=base_of(call), progress=progress)
+            trees = trees_of(cluster, place, keyring, base=call.base(), progress=progress)
         site = site_of(cluster, place.work, keyring, trees, passphrase=secret, ask=asking())
         return apply_cluster(site, screen, datetime.now(UTC), limit=limit)
 
@@ -85,7 +84,7 @@ def host_changes(call: Call, cluster: Cluster, *, limit: tuple[str, ...] = ()) -
     now = datetime.now(UTC)
     try:
         keyring = preview_keys(cluster, place.work, now, passphrase()).keyring
-        trees = trees_of(cluster, place, keyring, base=base_of(call), keep=False)
+        trees = trees_of(cluster, place, keyring, base=call.base(), keep=False)
         site = site_of(cluster, place.work, keyring, trees)
         looked = plan_cluster(site, now, silent, limit=limit)
     except UsageError:
@@ -111,11 +110,6 @@ def asking() -> Callable[[str], bool] | None:
     if not sys.stdin.isatty():
         return None
     return lambda question: click.confirm(question, err=True)
-
-
-def base_of(call: Call) -> Path:
-    """Return the folder from which paths in the configuration begin: that of its last file."""
-    return call.paths()[-1].resolve().parent
 
 
 def _row(outcome: Outcome, name: str) -> tuple[str, ...]:

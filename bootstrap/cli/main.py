@@ -113,6 +113,12 @@ class Call:
 
         return load(self.paths())
 
+    def base(self) -> Path:
+        """Return the folder where relative paths of the cluster begin: that of the last file."""
+        from bootstrap.config import base_of  # noqa: PLC0415  # as above
+
+        return base_of(self.paths())
+
     def place(self, cluster: "Cluster") -> Workplace:
         """Return the folders of `cluster`."""
         return Workplace(self.deploy, cluster.metadata.name)

@@ -40,7 +40,7 @@ def pull(call: Call, dry_run: bool, allow_downgrade: bool) -> None:  # noqa: FBT
     with terminable(), screen.step("mirror pull") as progress:
         run = Pull(
             folder=_folder(call, cluster),
-            server=Server(_base(call), cluster.mirror.ca_file),
+            server=Server(call.base(), cluster.mirror.ca_file),
             progress=progress,
             allow_downgrade=allow_downgrade,
         )
@@ -63,7 +63,7 @@ def verify(call: Call) -> None:
     cluster, screen = call.cluster(), Screen(stderr(), total=1)
     folder = _folder(call, cluster)
     with screen.step("mirror verify") as progress:
-        if found := problems(folder, cluster.mirror, _base(call), progress):
+        if found := problems(folder, cluster.mirror, call.base(), progress):
             raise MirrorError("\n".join(found))
         screen.say(
             f"{len(lock.read(folder).entries)} files are what they were when they were fetched: {folder}"
@@ -84,12 +84,7 @@ def list_(call: Call) -> None:
 
 
 def _folder(call: Call, cluster: Cluster) -> Path:
-    return folder_of(cluster, _base(call), call.place(cluster).cache)
-
-
-def _base(call: Call) -> Path:
-    """Return the folder where relative paths of the configuration begin: that of its last file."""
-    return call.paths()[-1].resolve().parent
+    return folder_of(cluster, call.base(), call.place(cluster).cache)
 
 
 def _version(entry: lock.Entry) -> str:

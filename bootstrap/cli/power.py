@@ -31,7 +31,7 @@ def targets_of(call: Call, names: Sequence[str]) -> tuple[Target, ...]:
     for name in names:
         if name not in known:
             raise UsageError(f"there is no machine {name!r}; {choice(name, known)}")
-    base, work = call.paths()[-1].resolve().parent, call.place(cluster).work
+    base, work = call.base(), call.place(cluster).work
     return tuple(
         Target(machine=known[name], cluster=cluster, base=base, work=work)
         for name in dict.fromkeys(names or known)

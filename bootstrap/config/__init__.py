@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bootstrap.config.anchoring import base_of
 from bootstrap.config.dumping import dump, dump_values, parse_dump, plain_values, to_yaml
 from bootstrap.config.loading import from_yaml, load
 
 __all__ = [
+    "base_of",
     "dump",
     "dump_values",
     "explain",

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from bootstrap.collector import uncollected
 from bootstrap.config import cross, problems
+from bootstrap.config.anchoring import anchored, folders_of
 from bootstrap.config.compose import compose, problem, raise_if_any, read
 from bootstrap.config.layering import merge
 from bootstrap.config.tree import Table, Tree, plain
@@ -17,6 +18,9 @@ from bootstrap.model import Cluster
 def load(paths: Sequence[Path]) -> Cluster:
     """Return the cluster that the files describe, each laid over those before it.
 
+    A relative path means the same file wherever it is written: in the cluster it begins in the folder of the
+    last file (`base_of`).
+
     Raises:
         ConfigError: something is wrong; it carries every problem of every file.
     """
@@ -25,7 +29,8 @@ def load(paths: Sequence[Path]) -> Cluster:
         if tree is None:
             nothing = problem("config.yaml", 1, 1, "is not given; name a file with --config")
             raise ConfigError(wrong or (nothing,))
-        cluster, found = _validated(tree)
+        folders = folders_of(paths)
+        cluster, found = _validated(anchored(tree, folders) if folders else tree)
     raise_if_any((*wrong, *found))
     if cluster is None:
         raise ConfigError(wrong)

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from pydantic import BeforeValidator
+
 from bootstrap.model.base import parsed, shown, text_of
+from bootstrap.model.paths import from_base
 
 _MAC = re.compile(r"[0-9a-f]{2}(?P<separator>[:-])[0-9a-f]{2}(?:(?P=separator)[0-9a-f]{2}){4}")
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -278,5 +281,9 @@ Tag = Annotated[
     ),
 ]
 Word = Annotated[str, *_kind(_FILE, "a word of a command", "it without control characters")]
-FilePath = Annotated[str, *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw")]
+FilePath = Annotated[
+    str,
+    *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw"),
+    BeforeValidator(from_base),  # pydantic asks the last one first
+]
 Pattern = Annotated[str, *_kind(_PATTERN, "plain text", "1 to 128 ASCII characters such as admin")]

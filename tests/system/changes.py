@@ -14,10 +14,10 @@ FOLLOW_SECONDS = 400.0
 
 
 def with_overlay(site: Site, text: str) -> Site:
-    """Return `site` with one more configuration file, before the others: paths begin in the folder of the last."""
+    """Return `site` with one more configuration file, of another folder, laid over the others."""
     path = site.deploy / "overlay.yaml"
     path.write_text(text)
-    return replace(site, configs=(str(path), *site.configs))
+    return replace(site, configs=(*site.configs, str(path)))
 
 
 def serve_edited(site: Site, document: str, edit: Callable[[bytes], bytes]) -> None:

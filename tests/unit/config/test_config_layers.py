@@ -1,5 +1,6 @@
 """Files over files, and where each value came from."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,33 @@ def test_null_takes_a_value_away(tmp_path: Path) -> None:
 
     assert cluster.lab is None
     assert cluster.machines[0].power is None
+
+
+def test_a_path_begins_in_the_folder_of_the_file_that_it_is_written_in(tmp_path: Path) -> None:
+    (tmp_path / "rack").mkdir()
+    shutil.copy(LAB, tmp_path / "rack" / "lab.yaml")
+    base = tmp_path / "rack" / "base.yaml"
+    base.write_text(
+        "kubernetes: {binaries: {build: null, directory: programs}}\nmirror: {caFile: /etc/ca.pem}\n"
+    )
+    site = _site(tmp_path, "mirror: {directory: mirrored}\n")
+
+    cluster = config.load([tmp_path / "rack" / "lab.yaml", base, site])
+
+    folder = config.base_of([base, site])
+    assert folder == tmp_path
+    assert folder / str(cluster.kubernetes.binaries.directory) == tmp_path / "rack" / "programs"
+    assert (cluster.mirror.ca_file, cluster.mirror.directory) == ("/etc/ca.pem", "mirrored")
+
+
+def test_a_path_of_an_earlier_file_must_still_be_one(tmp_path: Path) -> None:
+    (tmp_path / "rack").mkdir()
+    base = tmp_path / "rack" / "base.yaml"
+    base.write_text(LAB.read_text() + 'mirror: {caFile: "a\\u0007b"}\n')
+    site = _site(tmp_path, "metadata: {name: other}\n")
+
+    with pytest.raises(ConfigError, match=r"base.yaml:\d+:18: mirror.caFile: "):
+        config.load([base, site])
 
 
 def test_a_problem_points_to_the_file_the_value_came_from(tmp_path: Path) -> None:
