@@ -5,7 +5,9 @@ and the sender is not told, as it would be by a rule on its way out.
 """
 
 import json
+import math
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from typing import Any
 
 DIRECTIONS = {"from": "ingress", "to": "egress"}
 """What the machine sends and what it is sent, and the side of its cable's end in the bridge where that passes."""
+
+PERCENT = 5.0
+"""What an install has to bear (S-05)."""
 
 _CHAIN = """
   chain {name} {{
@@ -36,7 +41,7 @@ class Tally:
 
 
 class LossyWire:
-    """The cables of the network namespace `namespace`, `bridge` being the appliance's end of them all."""
+    """The cables of the machines in the namespace `namespace`, `bridge` being the appliance's end of them all."""
 
     def __init__(self, namespace: str, bridge: str) -> None:
         self._inside = ("ip", "netns", "exec", namespace)
@@ -44,7 +49,11 @@ class LossyWire:
 
     @contextmanager
     def losing(self, percent: float) -> Iterator[None]:
-        """Lose so many percent of the frames of each cable in each direction, until the end of the block."""
+        """Lose so many percent of the frames of each cable in each direction, until the end of the block.
+
+        Raises:
+            AssertionError: a cable did not lose as many as its dice would have it; the test proved nothing.
+        """
         # One segment a frame, as on a wire: a lost frame is not to be a lost burst of forty.
         self._run("ip", "link", "set", "dev", self._bridge, "gso_max_segs", "1")
         chains = (
@@ -55,6 +64,7 @@ class LossyWire:
         self._run("nft", "-f", "-", given=f"table netdev loss {{{''.join(chains)}}}\n")
         try:
             yield
+            _check(self.tallies(), percent / 100)
         finally:
             self._run("nft", "delete", "table", "netdev", "loss")
 
@@ -72,10 +82,19 @@ class LossyWire:
 
     def _taps(self) -> tuple[str, ...]:
         links = json.loads(self._run("ip", "-json", "link", "show", "master", self._bridge))
-        return tuple(link["ifname"] for link in links)
+        return tuple(name for name in (link["ifname"] for link in links) if name.startswith("tap"))
 
     def _run(self, *command: str, given: str | None = None) -> str:
         done = subprocess.run(
             [*self._inside, *command], check=True, input=given, capture_output=True, text=True, timeout=30
         )
         return done.stdout
+
+
+def _check(tallies: Mapping[str, Tally], wanted: float) -> None:
+    assert tallies
+    for chain, tally in tallies.items():
+        sys.stderr.write(f"{chain}: {tally.frames} frames, {tally.lost} lost\n")
+        deviation = math.sqrt(tally.frames * wanted * (1 - wanted))
+        assert tally.frames > 1000, chain
+        assert abs(tally.lost - wanted * tally.frames) < 5 * deviation, (chain, tally)

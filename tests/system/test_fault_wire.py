@@ -1,20 +1,17 @@
 """A wire that loses frames: machines install through it as through a good one, only slower."""
 
-import math
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 
 from tests.system.cycles import BOOT_SECONDS, arm_and_cycle, wait_until_booted_again, write_passes
-from tests.system.lossy_wire import LossyWire, Tally
+from tests.system.lossy_wire import PERCENT, LossyWire
 from tests.system.spine import BARE, CACHE, Site, leftovers, show_logs
 from tests.tier import Promise, rounds
 
 pytestmark = pytest.mark.system
 
 NAMES = ("w1", "w2")
-PERCENT = 5.0
 
 
 @pytest.fixture(name="site")
@@ -43,7 +40,7 @@ def test_both_machines_install_in_the_first_attempt_over_a_wire_that_loses_frame
     site: Site, promise: Promise
 ) -> None:
     """From power-on to SSH, 5 % of the frames lost in each direction: one write pass each, every time."""
-    installs = rounds(ci=2, soak=10)
+    installs = rounds(ci=1, soak=10)  # CI has one more in test_spine
     wire = LossyWire(site.namespace, bridge="fl0")
     with wire.losing(PERCENT):
         up = site.run(timeout=2 * BOOT_SECONDS)
@@ -56,7 +53,7 @@ def test_both_machines_install_in_the_first_attempt_over_a_wire_that_loses_frame
             check_round(site, number)
         tallies = wire.tallies()
 
-    check_losses(tallies)
+    assert 2 * len(NAMES) == len(tallies)
     shares = sorted(100 * tally.share for tally in tallies.values())
     promise(
         promise="S-05 5 % loss",
@@ -74,14 +71,3 @@ def check_round(site: Site, number: int) -> None:
             machine["attempts"],
             write_passes(site, name),
         ), name
-
-
-def check_losses(tallies: Mapping[str, Tally]) -> None:
-    """Fail unless each cable has lost, in each direction, as many frames as its dice would have it."""
-    assert 2 * len(NAMES) == len(tallies)
-    wanted = PERCENT / 100
-    for chain, tally in tallies.items():
-        sys.stderr.write(f"{chain}: {tally.frames} frames, {tally.lost} lost\n")
-        deviation = math.sqrt(tally.frames * wanted * (1 - wanted))
-        assert tally.frames > 1000, chain
-        assert abs(tally.lost - wanted * tally.frames) < 5 * deviation, (chain, tally)

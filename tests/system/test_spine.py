@@ -34,6 +34,7 @@ from tests.system.cycles import (
     write_passes,
 )
 from tests.system.kubectl import IMAGE, Kubectl, kubectl_of
+from tests.system.lossy_wire import PERCENT, LossyWire
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.system.wire_tap import PROBE, Tap, found_in, in_all_forms, packets, secrets_of
 from tests.tier import Promise, rounds
@@ -335,16 +336,20 @@ def test_a_retired_machine_leaves_the_cluster_and_its_pods_move(first: Outcome, 
 def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
     first: Outcome, site: Site, promise: Promise
 ) -> None:
-    """All reports are lost from the end of an install on: each boot still ends in the machine's own system."""
+    """All reports are lost from the end of an install on: each boot still ends in the machine's own system.
+
+    That install goes over a wire that loses frames.
+    """
     assert first.code == 0
     reboots = rounds(ci=1, soak=10)
     passes = {name: write_passes(site, name) for name in NAMES}
     commits = says(site, COMMITS)
-    arm_and_cycle(site, NAMES)
     with reports_dropped(site) as drop:
-        started, logins = says(site, STARTED), says(site, LOGINS)
-        for name in first_to_say_more(site, COMMITS, commits):
-            drop(ADDRESSES[name])
+        with LossyWire(site.namespace, bridge="fl0").losing(PERCENT):
+            arm_and_cycle(site, NAMES)
+            started, logins = says(site, STARTED), says(site, LOGINS)
+            for name in first_to_say_more(site, COMMITS, commits):
+                drop(ADDRESSES[name])
         wait_until_each_says_more(site, LOGINS, logins)
         for _ in range(reboots - 1):
             logins = says(site, LOGINS)
@@ -361,7 +366,8 @@ def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
     promise(
         promise="S-08 network first, reports lost",
         asked="the same 10 reboots with every completion report dropped: 10 boots from disk, 1 write pass",
-        done=f"an install of both machines, its restart and {reboots - 1} power cycles, no report heard",
+        done=f"an install of both machines with {PERCENT:.0f} % of the frames lost, its restart and "
+        f"{reboots - 1} power cycles, no report heard",
         found=f"{reboots} of {reboots} boots into their own systems each, 1 write pass each",
     )
 
