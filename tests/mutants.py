@@ -29,7 +29,7 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-MIRROR = "tests/system/test_mirror_faults.py"
+MIRROR = "tests/system/mirror"
 
 MUTANTS = (
     Mutant(

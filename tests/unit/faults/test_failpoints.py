@@ -26,7 +26,7 @@ FAILED_BY = {
     "claim.": "system/test_fault_claims.py",
     "apply.": "system/test_apply_cuts.py",
     "artifact.": "unit/faults/test_failpoints.py",
-    "mirror.": "system/test_mirror_faults.py",
+    "mirror.": "system/mirror/test_mirror_faults.py",
     "backup.": "unit/backup/test_backup_cuts.py",
     "restore.": "unit/backup/test_backup_cuts.py",
 }
