@@ -1,13 +1,14 @@
 """A door into the rack for the operator's own kubectl: a port on this computer's loopback that leads to the API.
 
 The rack's network has no way out. This process listens on 127.0.0.1 of the computer, then enters the rack's network
-namespace (setns(2)) and connects there to the first API server that answers. It ends with the rack.
+namespace (setns(2)) and connects there to the first API server that is well. It ends with the rack.
 """
 
 import asyncio
 import contextlib
 import ctypes
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,7 @@ from bootstrap.lab.daemon import to_background
 
 LOOPBACK = "127.0.0.1"
 CLONE_NEWNET = 0x40000000  # setns(2)
-DIAL_SECONDS = (
-    2.0  # a host that is gone is not waited for; one that is frozen takes connections, and looks well
-)
+DIAL_SECONDS = 2.0
 CHUNK = 64 * 1024
 
 Address = tuple[str, int]
@@ -46,12 +45,13 @@ def enter(namespace: Path) -> None:
 
 
 async def serve(door: socket.socket, servers: Sequence[Address]) -> None:
-    """Lead every connection at `door` to the first of `servers` that takes it, until cancelled."""
+    """Lead every connection at `door` to the first of `servers` that is well, until cancelled."""
+    order = list(servers)
 
     async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             try:
-                there_reader, there_writer = await dial(servers)
+                there_reader, there_writer = await dial(order)
             except OSError:
                 return
             with contextlib.closing(there_writer):
@@ -61,16 +61,35 @@ async def serve(door: socket.socket, servers: Sequence[Address]) -> None:
         await server.serve_forever()
 
 
-async def dial(servers: Sequence[Address]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to the first of `servers` that answers in time.
+async def dial(servers: list[Address]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first of `servers` that is well; those that are not go to the end of the list.
 
     Raises:
-        OSError: none does.
+        OSError: none is.
     """
-    for host, port in servers:
+    for server in tuple(servers):
         with contextlib.suppress(OSError, TimeoutError):
-            return await asyncio.wait_for(asyncio.open_connection(host, port), DIAL_SECONDS)
+            async with asyncio.timeout(DIAL_SECONDS):
+                if len(servers) > 1:
+                    await greet(server)
+                return await asyncio.open_connection(*server)
+        servers.remove(server)
+        servers.append(server)
     raise OSError("no API server answers")
+
+
+async def greet(server: Address) -> None:
+    """Shake hands over TLS and leave: a host that is frozen takes connections too, and says nothing.
+
+    Who the server is, kubectl looks at itself.
+
+    Raises:
+        OSError: it does not speak TLS.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(*server, ssl=context)
+    writer.transport.abort()
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,21 +1,42 @@
 import asyncio
 import socket
+import ssl
+import subprocess
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
 
 from bootstrap.lab import gateway
 
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NOBODY.check_hostname, NOBODY.verify_mode = False, ssl.CERT_NONE
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """What an API server says who it is with."""
+    key, certificate = (tmp_path_factory.mktemp("tls") / name for name in ("key", "certificate"))
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
 
 @asynccontextmanager
-async def echoing() -> AsyncIterator[int]:
-    """A server on loopback that gives back what it hears."""
+async def echoing(speaker: ssl.SSLContext) -> AsyncIterator[gateway.Address]:
+    """A server on loopback that gives back the line that it hears."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.read())
+        writer.write(await reader.readline())
         writer.close()
 
-    async with await asyncio.start_server(echo, gateway.LOOPBACK, 0) as server:
-        yield server.sockets[0].getsockname()[1]
+    async with await asyncio.start_server(echo, gateway.LOOPBACK, 0, ssl=speaker) as server:
+        yield gateway.LOOPBACK, server.sockets[0].getsockname()[1]
 
 
 def closed_port() -> int:
@@ -24,8 +45,43 @@ def closed_port() -> int:
         return port
 
 
-def test_the_first_server_that_answers_gets_the_connection() -> None:
-    assert asyncio.run(asked()) == b"said"
+async def said(port: int) -> bytes:
+    """Say a line over TLS through the door at `port`, and return the answer."""
+    reader, writer = await asyncio.open_connection(gateway.LOOPBACK, port, ssl=NOBODY)
+    writer.write(b"said\n")
+    heard = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return heard
+
+
+async def through(speaker: ssl.SSLContext, *before: gateway.Address, times: int = 1) -> list[float]:
+    """Speak through a door to the servers `before` and then one that is well; return the seconds of each time."""
+    door, took = gateway.listening(0), []
+    async with echoing(speaker) as living:
+        serving = asyncio.create_task(gateway.serve(door, [*before, living]))
+        for _ in range(times):
+            began = time.monotonic()
+            assert await said(door.getsockname()[1]) == b"said\n"
+            took.append(time.monotonic() - began)
+        serving.cancel()
+    return took
+
+
+def test_the_first_server_that_answers_gets_the_connection(speaker: ssl.SSLContext) -> None:
+    asyncio.run(through(speaker, (gateway.LOOPBACK, closed_port())))
+
+
+def test_one_server_is_asked_nothing_of_our_own(speaker: ssl.SSLContext) -> None:
+    asyncio.run(through(speaker))
+
+
+def test_a_frozen_first_host_holds_kubectl_up_once(speaker: ssl.SSLContext) -> None:
+    """Its kernel takes connections, and nobody answers."""
+    with ExitStack() as stack:
+        frozen = stack.enter_context(socket.create_server((gateway.LOOPBACK, 0)))
+        took = asyncio.run(through(speaker, frozen.getsockname(), times=3))
+    assert max(took[1:]) < took[0]
+    assert took[0] >= gateway.DIAL_SECONDS
 
 
 def test_a_door_keeps_its_port_unless_somebody_has_it() -> None:
@@ -36,20 +92,14 @@ def test_a_door_keeps_its_port_unless_somebody_has_it() -> None:
 
 
 def test_nobody_answers_and_the_connection_ends() -> None:
-    assert asyncio.run(asked(alone=True)) == b""
+    asyncio.run(ended())
 
 
-async def asked(*, alone: bool = False) -> bytes:
-    """Say something through the door to a dead server and, unless `alone`, one that echoes."""
+async def ended() -> None:
     door = gateway.listening(0)
-    port = door.getsockname()[1]
-    async with echoing() as living:
-        servers = [(gateway.LOOPBACK, closed_port()), *([] if alone else [(gateway.LOOPBACK, living)])]
-        serving = asyncio.create_task(gateway.serve(door, servers))
-        reader, writer = await asyncio.open_connection(gateway.LOOPBACK, port)
-        writer.write(b"said")
-        writer.write_eof()
-        heard = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        serving.cancel()
-        return heard
+    serving = asyncio.create_task(gateway.serve(door, [(gateway.LOOPBACK, closed_port())]))
+    reader, writer = await asyncio.open_connection(*door.getsockname())
+    writer.write(b"said\n")
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+    serving.cancel()
