@@ -1,6 +1,7 @@
 """The power buttons: starts, finds and ends the QEMU process of a machine."""
 
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from bootstrap.processes import end, is_gone, running_pid, wait_until
 
 START_SECONDS = 60.0  # QEMU reads its firmware from a cold disk while others use both processors
 QUIT_SECONDS = 5.0
+GONE_SECONDS, PAUSE_SECONDS = 20.0, 0.2
+LOCKED = "Cannot lock pid file"
+"""What QEMU says while one that was killed gives back its memory, and holds its files as long."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,20 @@ class Slot:
         """
         if self.pid() is not None:
             return
+        done = self._started(argv, work)
+        deadline = time.monotonic() + GONE_SECONDS
+        while LOCKED in done.stderr and time.monotonic() < deadline:
+            time.sleep(PAUSE_SECONDS)
+            done = self._started(argv, work)
+        if done.returncode != 0:
+            said = (done.stderr + done.stdout).strip()
+            raise LabError(
+                f"machine {self.folder.name} could not be switched on (exit {done.returncode}): {said}"
+            )
+
+    def _started(self, argv: Sequence[str], work: Path) -> subprocess.CompletedProcess[str]:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 argv,
                 check=False,
                 cwd=work,
@@ -78,11 +94,6 @@ class Slot:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise LabError(f"machine {self.folder.name} could not be switched on: {error}") from error
-        if done.returncode != 0:
-            said = (done.stderr + done.stdout).strip()
-            raise LabError(
-                f"machine {self.folder.name} could not be switched on (exit {done.returncode}): {said}"
-            )
 
     def switch_off(self) -> None:
         """Cut the power: nothing in the machine is told. One that is off stays off."""

@@ -39,7 +39,7 @@ def text_of(value: object, *, fix: str = '"{raw}"') -> str:
             standing for what the file holds.
     """
     if isinstance(value, str):
-        return value
+        return str(value)  # plain: it is no path, and may forget its file (bootstrap/model/paths.py)
     raise PydanticCustomError("not_text", "{value} is not text", {"value": shown(value), "fix": fix})
 
 

@@ -1,15 +1,19 @@
 """Files over files, and where each value came from."""
 
+import copy
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bootstrap import config
 from bootstrap.errors import ConfigError, UsageError
+from bootstrap.model.paths import WrittenIn
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 LAB = CONFIGS / "lab.yaml"
+EXAMPLE = CONFIGS / "example.yaml"
 
 
 def _site(folder: Path, text: str) -> Path:
@@ -83,6 +87,28 @@ def test_a_path_begins_in_the_folder_of_the_file_that_it_is_written_in(tmp_path:
     assert folder == tmp_path
     assert folder / str(cluster.kubernetes.binaries.directory) == tmp_path / "rack" / "programs"
     assert (cluster.mirror.ca_file, cluster.mirror.directory) == ("/etc/ca.pem", "mirrored")
+
+
+def test_what_knows_its_file_is_not_in_the_cluster(tmp_path: Path) -> None:
+    """It cannot be copied: `up` with an overlay in another folder ended with a traceback."""
+    for file in (EXAMPLE, LAB):
+        cluster = config.load([file, _site(tmp_path, "metadata: {name: other}\n")])
+        kinds = {type(value) for value in _values(cluster.model_dump())}
+        assert WrittenIn not in kinds
+        assert str in kinds
+        assert copy.deepcopy(cluster) == cluster
+
+
+def _values(tree: object) -> Iterator[object]:
+    """Yield every value and key that is in `tree`."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from (key, *_values(value))
+    elif isinstance(tree, list | tuple | set | frozenset):
+        for value in tree:
+            yield from _values(value)
+    else:
+        yield tree
 
 
 def test_a_path_of_an_earlier_file_must_still_be_one(tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ def test_qemu_that_cannot_start_says_why(tmp_path: Path) -> None:
         Slot(tmp_path).switch_on(("sh", "-c", "echo no such ROM >&2; exit 3"), tmp_path)
 
 
+def test_qemu_is_started_again_while_the_killed_one_is_not_quite_gone(tmp_path: Path) -> None:
+    script = (
+        "test -e gone || { touch gone; echo 'cannot create PID file: Cannot lock pid file' >&2; exit 1; }"
+    )
+
+    Slot(tmp_path).switch_on(("sh", "-c", script), tmp_path)
+
+    assert (tmp_path / "gone").exists()
+
+
+def test_a_pid_file_that_stays_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "GONE_SECONDS", 0.3)
+
+    with pytest.raises(LabError, match="Cannot lock pid file"):
+        Slot(tmp_path).switch_on(("sh", "-c", "echo Cannot lock pid file >&2; exit 1"), tmp_path)
+
+
 def test_qemu_that_hangs_at_start_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "START_SECONDS", 0.1)
 
