@@ -4,11 +4,15 @@ import json
 import random
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from bootstrap.errors import ApiRefused
 from bootstrap.kubernetes.api import Access, Api
+from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.records.documents import INSTALLED, LIVE
 from tests.system.claim_plane import Plane
 from tests.unit.certs import crafted
@@ -114,3 +118,17 @@ def race(rack: RealRack, requests: list[str], chance: random.Random) -> list[int
     for thread in threads:
         thread.join()
     return statuses
+
+
+def taints_of(admin: Api, name: str) -> list[Mapping[str, str]]:
+    """Return the taints of a node but those that the cluster gives it when it likes, for not being ready."""
+    (found,) = (one for one in admin.node_marks() if one.name == name)
+    return [taint for taint in found.taints if not taint["key"].startswith("node.kubernetes.io/")]
+
+
+def marked(admin: Api, wanted: Mapping[str, Marks]) -> list[str]:
+    """Mark as `apply` does: the cluster may taint a node between our reading and our writing (409)."""
+    for _ in range(20):
+        with suppress(ApiRefused):
+            return mark(admin, wanted)
+    return mark(admin, wanted)

@@ -6,15 +6,14 @@ Needs root and what tests/kubernetes/build makes (minutes, the first time).
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bootstrap.errors import ApiDown, ApiRefused
 from bootstrap.kubernetes.api import Api, Signer
-from bootstrap.kubernetes.marks import Marks, mark
+from bootstrap.kubernetes.marks import Marks
 from bootstrap.kubernetes.rbac import objects
 from bootstrap.states import State
 from certs.requests import certificate_facts
@@ -27,9 +26,11 @@ from tests.system.claim_rack import (
     RealRack,
     has_certificate,
     joined,
+    marked,
     node_api,
     race,
     status,
+    taints_of,
 )
 from tests.system.pxe_segment import inside as inside_thread
 from tests.tier import Promise, dice, rounds, seed
@@ -316,20 +317,6 @@ def test_labels_and_taints_of_a_pool_come_to_a_node_that_is_there_already(admin:
     assert found.labels == {"by-hand": "1"}
     assert taints_of(admin, "c3") == [{"key": "maintenance", "effect": "NoSchedule"}]
     admin.delete_node("c3")
-
-
-def taints_of(admin: Api, name: str) -> list[Mapping[str, str]]:
-    """Return the taints of a node but those that the cluster gives it when it likes, for not being ready."""
-    (found,) = (one for one in admin.node_marks() if one.name == name)
-    return [taint for taint in found.taints if not taint["key"].startswith("node.kubernetes.io/")]
-
-
-def marked(admin: Api, wanted: Mapping[str, Marks]) -> list[str]:
-    """Mark as `apply` does: the cluster may taint a node between our reading and our writing (409)."""
-    for _ in range(20):
-        with suppress(ApiRefused):
-            return mark(admin, wanted)
-    return mark(admin, wanted)
 
 
 def test_pods_are_asked_to_leave_but_those_of_the_node_itself(admin: Api, plane: Plane) -> None:

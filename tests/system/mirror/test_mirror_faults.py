@@ -5,6 +5,8 @@ Real HTTPS on loopback, a real full disk, a real SIGKILL.
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -112,20 +114,27 @@ def test_what_is_cut_again_and_again_goes_on_where_it_was(rack: Rack, server: Se
     assert [begin for path, begin in server.asked if path == KERNEL] == ["", "bytes=70000-"]
 
 
-def test_a_pull_killed_in_the_middle_of_a_file_goes_on(rack: Rack, server: Server, whole: Site) -> None:
-    server.silent[KERNEL] = 150_000
+@contextmanager
+def stalled_pull(rack: Rack, server: Server, sent: int) -> Iterator[None]:
+    """Have a pull wait for a server that went silent after `sent` bytes of the kernel; at the end it is killed."""
+    server.silent[KERNEL] = sent
     with subprocess.Popen(
         command(rack, "mirror", "pull"), env=environment(), stderr=subprocess.DEVNULL
     ) as process:
         try:
             assert server.stalled.wait(SECONDS)
-            part = rack.mirror / ".partial"
-            for _ in range(600):
-                if any(path.stat().st_size >= WRITTEN for path in part.iterdir()):
-                    break
-                server.released.wait(0.1)
+            yield
         finally:
             process.kill()
+
+
+def test_a_pull_killed_in_the_middle_of_a_file_goes_on(rack: Rack, server: Server, whole: Site) -> None:
+    with stalled_pull(rack, server, 150_000):
+        part = rack.mirror / ".partial"
+        for _ in range(600):
+            if any(path.stat().st_size >= WRITTEN for path in part.iterdir()):
+                break
+            server.released.wait(0.1)
     nothing_wrong_is_there(rack.mirror, whole)
     server.silent.clear()
     server.released.set()
@@ -173,15 +182,8 @@ def test_a_full_disk_ends_in_one_line_and_goes_on_with_more_room(rack: Rack, who
 
 
 def test_two_pulls_into_one_folder_do_not_mix(rack: Rack, server: Server) -> None:
-    server.silent[KERNEL] = 10
-    with subprocess.Popen(
-        command(rack, "mirror", "pull"), env=environment(), stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            assert server.stalled.wait(SECONDS)
-            code, _, err = rack("mirror", "pull")
-        finally:
-            process.kill()
+    with stalled_pull(rack, server, 10):
+        code, _, err = rack("mirror", "pull")
     assert code == 2
     assert "another mirror pull is at work there; wait for it" in err
 
