@@ -30,9 +30,14 @@ RETRY_MILLISECONDS = 10_000
 ACCEL_OPTIONS: dict[Accel, tuple[str, ...]] = {
     # QEMU's emulated cmpxchg16b makes Debian 13's 6.12 kernel panic in kmalloc on two processors. Without the other two
     # a system does not load KVM for itself, and does not walk five levels of page tables where four do.
-    "tcg": ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-svm,-la57"),
+    # Emulated processors take turns: QEMU 7.2's that run side by side now and then start what Linux is just patching,
+    # and it panics with "int3" (fixed in QEMU 8.1).
+    "tcg": ("-accel", "tcg,thread=single", "-cpu", "max,-cx16,-svm,-la57"),
     "kvm": ("-accel", "kvm", "-cpu", "host"),
 }
+
+PROCESSORS: dict[Accel, int] = {"tcg": 1, "kvm": 2}
+"""How many processors a machine has that does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,7 @@ class Vm:
     mac: str
     uuid: str
     firmware: Literal["bios", "uefi"]
-    cpus: int
+    cpus: int | None
     memory: int
     disks: tuple[LabDisk, ...]
 
@@ -130,7 +135,7 @@ def argv(vm: Vm, *, accel: Accel, pid_file: Path, ovmf: Ovmf | None) -> tuple[st
         # Without graphics, SeaBIOS and OVMF both put their console on the first serial port.
         *("-machine", "q35,graphics=off"),
         *ACCEL_OPTIONS[accel],
-        *("-smp", str(vm.cpus), "-m", f"{vm.memory // MEBIBYTE}M"),
+        *("-smp", str(vm.cpus or PROCESSORS[accel]), "-m", f"{vm.memory // MEBIBYTE}M"),
         *("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none"),
         *("-smbios", f"type=1,manufacturer=firstlight,product=lab,serial={vm.name}"),
         *("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),

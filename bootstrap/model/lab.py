@@ -29,8 +29,8 @@ class LabMachine(Model):
     """Its MAC address; without it, that of the machine of the same name."""
     firmware: Literal["bios", "uefi"]
     """Which firmware it has."""
-    cpus: Annotated[StrictInt, Field(ge=1, le=64)] = 2
-    """How many processors."""
+    cpus: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
+    """How many processors; without it, 2 with KVM and 1 with TCG, where more of them take turns."""
     memory: Size = 2 * 1024**3
     """How much memory."""
     disks: tuple[LabDisk, ...] = Field(min_length=1)

@@ -126,7 +126,7 @@ class Rack:
         return (
             QEMU,
             *ACCEL_OPTIONS["tcg"],
-            *("-machine", "q35,graphics=off", "-smp", "2", "-m", MEMORY),
+            *("-machine", "q35,graphics=off", "-m", MEMORY),
             *("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none", "-serial", "stdio"),
             *("-no-reboot", "-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),
             *("-kernel", str(self.kernel), "-initrd", str(self.folder / "initrd")),

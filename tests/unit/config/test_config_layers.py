@@ -50,7 +50,7 @@ def test_named_items_merge_by_name(tmp_path: Path) -> None:
         ("w3", "None"),
     ]
     assert cluster.lab is not None
-    assert [machine.cpus for machine in cluster.lab.machines] == [4, 2]
+    assert [machine.cpus for machine in cluster.lab.machines] == [4, None]
     assert cluster.pool("workers").arm == "manual"
     assert cluster.control_plane.hosts[0].user == "core"
 

@@ -29,6 +29,18 @@ def test_a_machine_is_this_qemu_command(cluster: Cluster, name: str, accel: Acce
     assert lines(command) == (GOLDEN / f"{golden}.txt").read_text()
 
 
+@pytest.mark.parametrize(("accel", "processors"), [("tcg", "1"), ("kvm", "2")])
+def test_a_machine_that_does_not_say_has_as_many_processors_as_suit(
+    document: dict[str, Any], accel: Accel, processors: str
+) -> None:
+    silent = copy.deepcopy(document)
+    silent["lab"]["machines"][0].pop("cpus", None)
+
+    command = argv(vms_from(Cluster.model_validate(silent))[0], accel=accel, pid_file=Path("/p"), ovmf=OVMF)
+
+    assert processors == command[command.index("-smp") + 1]
+
+
 def test_the_network_is_first_in_the_boot_order_and_disks_follow(cluster: Cluster) -> None:
     for vm in vms_from(cluster):
         command = argv(vm, accel="tcg", pid_file=Path("/p"), ovmf=OVMF)
