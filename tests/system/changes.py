@@ -12,6 +12,14 @@ from tests.system.spine import Site, wait_for
 FOLLOW_SECONDS = 400.0
 """The timer's pause, a restart of kubelet under emulation, and twice that for a configuration that is no good."""
 
+LABELLED = """
+pools:
+  - name: workers
+    labels: {rack: a7}
+    taints: [{key: later, effect: PreferNoSchedule}]
+"""
+"""A layer that gives the nodes of a pool a label and a taint."""
+
 
 def with_overlay(site: Site, text: str) -> Site:
     """Return `site` with one more configuration file, of another folder, laid over the others."""
@@ -58,4 +66,4 @@ def behind_of(site: Site, name: str) -> str:
 def units_started(site: Site, name: str, *units: str) -> dict[str, str]:
     """Return when each of `units` of the machine was started, in microseconds since its boot."""
     words = ("show", "--property=ActiveEnterTimestampMonotonic", "--value")
-    return {unit: site.in_machine(name, "systemctl", *words, unit) for unit in units}
+    return dict(zip(units, site.in_machine(name, "systemctl", *words, *units).split(), strict=True))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from bootstrap.status import is_done
 from tests.system.spine import Site, wait_for
 
 BOOT_SECONDS = 1500.0  # firmware, iPXE and a Debian under emulation, two machines at once, on a busy computer
@@ -93,3 +94,8 @@ def reports_dropped(site: Site) -> Iterator[Callable[[str], None]]:
 
 def _iptables(site: Site, *words: str) -> None:
     subprocess.run(["ip", "netns", "exec", site.namespace, "iptables", *words], check=True)
+
+
+def all_are_up(site: Site) -> bool:
+    """Return whether every machine runs from its disk, SSH answers, and its node is Ready."""
+    return all(is_done(machine) for machine in site.machines().values())

@@ -11,6 +11,13 @@ from tests.system.spine import CACHE, Site
 PROGRAM = CACHE / "kubernetes" / "current" / "kubectl"
 IMAGE = "localhost/busybox:1"
 PATIENCE_SECONDS = 120
+SLEEPER = json.dumps(
+    {"spec": {"template": {"spec": {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "busybox", "imagePullPolicy": "Never", "command": ["sleep", "3600"]}],
+    }}}}
+)  # fmt: skip
+"""A patch of a deployment whose image is IMAGE: its pods sleep, and end at once."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Kubectl:
         """Return what it prints as JSON."""
         found: dict[str, Any] = json.loads(self(*words, "--output", "json"))
         return found
+
+    def names(self, kind: str) -> set[str]:
+        """Return the names of all objects of a kind in the default namespace."""
+        return {each["metadata"]["name"] for each in self.data("get", kind)["items"]}
 
     def run_pod(self, name: str, *, node: str, script: str) -> None:
         """Run a shell script in a pod on `node`, and wait until it is Ready."""

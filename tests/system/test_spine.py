@@ -1,7 +1,6 @@
 """The main job: bare machines, from power-on to Ready nodes, by one command. The tests build on each other."""
 
 import base64
-import json
 import re
 import subprocess
 import sys
@@ -11,10 +10,10 @@ from functools import partial
 
 import pytest
 
-from bootstrap.status import is_done
 from tests.docs_commands import commands
 from tests.system.changes import (
     FOLLOW_SECONDS,
+    LABELLED,
     behind_of,
     follow,
     serve_edited,
@@ -23,6 +22,7 @@ from tests.system.changes import (
 )
 from tests.system.cycles import (
     BOOT_SECONDS,
+    all_are_up,
     arm_and_cycle,
     cycle,
     cycle_and_wait,
@@ -33,8 +33,10 @@ from tests.system.cycles import (
     wait_until_each_says_more,
     write_passes,
 )
-from tests.system.kubectl import IMAGE, Kubectl, kubectl_of
+from tests.system.installed import ASLEEP, looks
+from tests.system.kubectl import IMAGE, SLEEPER, Kubectl, kubectl_of
 from tests.system.lossy_wire import PERCENT, LossyWire
+from tests.system.restoring import backup_of, bring_etcd_back, restored
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.system.wire_tap import PROBE, Tap, found_in, in_all_forms, packets, secrets_of
 from tests.tier import Promise, rounds
@@ -49,18 +51,6 @@ TO_DISK = {"w1": "firstlight: looking for its disk", "w2": "firstlight: starting
 LOGINS = {name: f"{name} login:" for name in NAMES}
 SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 ENCRYPTION_KEY = re.compile(r'"secret": ?"([A-Za-z0-9+/=]{40,})"')
-LABELLED = """
-pools:
-  - name: workers
-    labels: {rack: a7}
-    taints: [{key: later, effect: PreferNoSchedule}]
-"""
-SLEEPER = json.dumps(
-    {"spec": {"template": {"spec": {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [{"name": "busybox", "imagePullPolicy": "Never", "command": ["sleep", "3600"]}],
-    }}}}
-)  # fmt: skip
 PORT = rb"\"readOnlyPort\": "
 ON_DISK = {"installed", "joined", "ready"}
 
@@ -198,24 +188,18 @@ def test_nothing_secret_was_on_the_wire(first: Outcome, site: Site, tap: Tap, pr
 def test_the_installed_system_is_what_the_configuration_says(first: Outcome, site: Site, name: str) -> None:
     """Hostname, root on the selected disk and grown to it, keys only, time and sleep settings, containerd."""
     assert first.code == 0
-    assert name == site.in_machine(name, "hostname")
-    disk = site.in_machine(name, "lsblk", "--noheadings", "--output", "SERIAL", "/dev/vda")
-    root = site.in_machine(name, "findmnt", "--noheadings", "--output", "SOURCE,FSTYPE", "/").split()
+    seen = looks(site, name)
 
-    assert f"virtio-{name}-root" == disk.splitlines()[0].strip()
-    assert root[0].startswith("/dev/vda")
-    size = int(site.in_machine(name, "findmnt", "--bytes", "--noheadings", "--output", "SIZE", "/"))
-    assert size > 7 * 1024**3, "the root file system fills the 8 GiB disk"
-    assert "" == site.in_machine(name, "awk", "-F:", "$2 !~ /^[!*]/ {print $1}", "/etc/shadow")
-    assert "passwordauthentication no" in site.in_machine(name, "sshd", "-T")
-    for unit in ("sleep.target", "suspend.target", "hibernate.target", "hybrid-sleep.target"):
-        masked = site.in_machine(name, "sh", "-c", f"systemctl is-enabled {unit} || true")
-        assert "masked" == masked, unit
-    assert "enabled" == site.in_machine(name, "systemctl", "is-enabled", "systemd-timesyncd.service")
-    assert site.in_machine(name, "containerd", "--version").startswith("containerd ")
-    assert site.in_machine(name, "ls", "/usr/lib/cni").count("\n") > 5
-    failed = site.in_machine(name, "systemctl", "list-units", "--failed", "--plain", "--no-legend")
-    assert "" == failed
+    assert (name, f"virtio-{name}-root") == (seen["hostname"], seen["disk"])
+    assert seen["root"].startswith("/dev/vda")
+    assert int(seen["bytes"]) > 7 * 1024**3, "the root file system fills the 8 GiB disk"
+    assert "" == seen["with a password"]
+    assert "passwordauthentication no" in seen["sshd"]
+    assert ["masked"] * len(ASLEEP) == seen["asleep"].split()
+    assert "enabled" == seen["time"]
+    assert seen["containerd"].startswith("containerd ")
+    assert len(seen["cni"].split()) > 5
+    assert "" == seen["failed"]
 
 
 def test_a_change_of_the_configuration_reaches_running_nodes(first: Outcome, site: Site) -> None:
@@ -372,9 +356,14 @@ def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
     )
 
 
-def all_are_up(site: Site) -> bool:
-    """Return whether every machine runs from its disk, SSH answers, and its node is Ready."""
-    return all(is_done(machine) for machine in site.machines().values())
+def test_a_backup_is_taken_while_all_run(first: Outcome, site: Site) -> None:
+    assert first.code == 0
+    kubectl = kubectl_of(site)
+    kubectl("create", "configmap", "before")
+
+    assert 0 == site.run("backup", backup_of(site), timeout=120).code, "3 would be: without etcd"
+
+    kubectl("create", "configmap", "after")
 
 
 def test_down_leaves_nothing_behind(first: Outcome, site: Site) -> None:
@@ -386,14 +375,19 @@ def test_down_leaves_nothing_behind(first: Outcome, site: Site) -> None:
     assert 0 == site.run("down", timeout=120).code
 
 
-def test_up_after_down_goes_on_from_the_disks(first: Outcome, site: Site) -> None:
-    """Keys, state and disks were kept: both machines come back without being installed again."""
+def test_up_after_a_restore_goes_on_from_the_disks(first: Outcome, site: Site) -> None:
+    """Keys and state come from a backup, nothing is installed again; etcd goes back only by the printed steps."""
     assert first.code == 0
     passes = {name: write_passes(site, name) for name in NAMES}
+    printed = restored(site, backup_of(site))
 
     again = site.run()
 
     assert again.code == 0, again.err
     assert passes == {name: write_passes(site, name) for name in NAMES}
+    kubectl = kubectl_of(site)
+    assert {"before", "after"} <= kubectl.names("configmaps")
+    bring_etcd_back(site, printed)
+    assert {"before"} == kubectl.names("configmaps") & {"before", "after"}
     assert 0 == site.run("down", timeout=120).code
     assert [] == leftovers(site)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tests.system.installed import looks
 from tests.system.spine import Site
 
 PROBE = b"firstlight-tap-4d1f77"
@@ -154,6 +155,6 @@ def secrets_of(site: Site, machines: dict[str, tuple[str, ...]]) -> dict[str, fr
     for file in (*site.work.rglob("*.key"), site.work / "lab" / "id_ed25519"):
         found[str(file.relative_to(site.work))] = marks_of(file.read_bytes())
     for name, paths in machines.items():
-        for path in paths:
-            found[f"{name}:{path}"] = marks_of(site.in_machine(name, "cat", path).encode())
+        for path, key in looks(site, name, {path: f"cat {path}" for path in paths}).items():
+            found[f"{name}:{path}"] = marks_of(key.encode())
     return found

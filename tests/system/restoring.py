@@ -1,0 +1,52 @@
+"""What a person does after the computer of the appliance is lost: `restore`, and etcd by the steps that it prints."""
+
+import shlex
+import subprocess
+
+from tests.system.spine import Site
+
+HOST = "m1"
+STEP = " " * 5
+"""How a command begins among the printed steps."""
+SCP_SECONDS = 60
+
+
+def backup_of(site: Site) -> str:
+    """Return where the backup of a site is written, outside of its work folder."""
+    return str(site.deploy / f"{site.name}.tar.gz")
+
+
+def restored(site: Site, backup: str) -> str:
+    """Restore `backup` over what is there, with the rack itself left as it was; return what was printed.
+
+    The virtual rack lives in the work folder, where a real one would stand beside it.
+    """
+    done = site.run("restore", backup, "--force", timeout=120)
+    assert done.code == 0, done.err
+    (aside,) = site.deploy.glob(f"{site.name}.before-restore-*")
+    (aside / "lab").rename(site.work / "lab")
+    return done.err
+
+
+def bring_etcd_back(site: Site, printed: str) -> None:
+    """Do the printed steps, of a cluster with one member, as they stand there."""
+    commands = [line.strip() for line in printed.splitlines() if line.startswith(STEP)]
+    assert {"systemctl", "scp", "mv", "python3"} <= {command.split()[0] for command in commands}, printed
+    for command in commands:
+        match command.split():
+            case ["scp", *_]:
+                _copy(site, command)
+            case ["python3", "deploy.py", *words]:
+                done = site.run(*words)
+                assert done.code == 0, done.err
+            case _:
+                site.in_machine(HOST, "sh", "-c", command)
+
+
+def _copy(site: Site, command: str) -> None:
+    program, *words = shlex.split(command)
+    key, known = site.work / "lab/id_ed25519", site.work / "known_hosts" / HOST
+    options = ("-i", str(key), "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes")
+    argv = ("ip", "netns", "exec", site.namespace, program, *options, *words)
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=SCP_SECONDS)
+    assert done.returncode == 0, done.stderr
