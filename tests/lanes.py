@@ -1,6 +1,6 @@
-"""Two lanes of system tests side by side, about as long as each other: most virtual machines, and the rest.
+"""Lanes of system tests side by side: most virtual machines, the rest as long as those, and what mostly waits.
 
-A plugin: `pytest -p tests.lanes -n 2 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
+A plugin: `pytest -p tests.lanes -n 3 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
 the tests of one module share their fixtures as usual.
 """
 
@@ -17,13 +17,26 @@ MACHINES = frozenset(
         "test_disks_refusals",
         "test_fault_wire",
         "test_image_build",
-        "test_interrupt",
         "test_lab_hosts",
         "test_lab_real",
         "test_spine",
         "test_waiting",
     }
 )
+
+WAITING = frozenset(
+    {
+        "test_mirror_attacks",
+        "test_mirror_faults",
+        "test_mirror_offline",
+        "test_power_drivers",
+        "test_power_machine",
+        "test_pxe_refusals",
+        "test_pxe_serving",
+        "test_pxe_table",
+    }
+)
+"""Their time is spent waiting for answers that do not come: two processors have room for them."""
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
@@ -36,7 +49,9 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 def lane_of(nodeid: str) -> str:
     """Return the lane of a test by its module."""
     module = PurePosixPath(nodeid.partition("::")[0]).stem
-    return "machines" if module in MACHINES else "rest"
+    if module in MACHINES:
+        return "machines"
+    return "waiting" if module in WAITING else "rest"
 
 
 @pytest.hookimpl(tryfirst=True)

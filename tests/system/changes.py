@@ -52,6 +52,13 @@ def follow(site: Site, *names: str) -> None:
     wait_for(all_do, f"{names} run what is planned", timeout=FOLLOW_SECONDS)
 
 
+def follow_now(site: Site, *names: str) -> None:
+    """Have the nodes of `names` ask at once, as their timers would within a minute or so, and wait for them."""
+    for name in names:
+        site.in_machine(name, "systemctl", "start", "--no-block", "firstlight-sync.service")
+    follow(site, *names)
+
+
 def is_up_to_date(site: Site, name: str) -> bool:
     """Return whether the machine has confirmed the revision that is planned for it."""
     machine = site.machine(name)

@@ -16,6 +16,7 @@ from tests.system.changes import (
     LABELLED,
     behind_of,
     follow,
+    follow_now,
     serve_edited,
     units_started,
     with_overlay,
@@ -219,7 +220,7 @@ def test_a_change_of_the_configuration_reaches_running_nodes(first: Outcome, sit
     assert containerd == units_started(site, "w1", "containerd.service", "kube-proxy.service")
     assert site.run().code == 0
     assert kubectl.carried_by("w1") == kubectl.carried_by("w2") == ("", [])
-    follow(site, *NAMES)
+    follow_now(site, *NAMES)
     assert passes == {name: write_passes(site, name) for name in NAMES}
 
 
@@ -237,7 +238,7 @@ def test_a_broken_change_is_taken_back_by_the_node_itself(first: Outcome, site: 
     assert "ok" == site.in_machine("w2", "curl", "--silent", "http://127.0.0.1:10248/healthz")
     assert kubectl_of(site)("wait", "--for=condition=Ready", "node/w2", "--timeout=60s")
     serve_edited(site, document, lambda _: good)
-    follow(site, *NAMES)
+    follow_now(site, *NAMES)
     assert "" == behind_of(site, "w2")
 
 
