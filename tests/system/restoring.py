@@ -17,14 +17,9 @@ def backup_of(site: Site) -> str:
 
 
 def restored(site: Site, backup: str) -> str:
-    """Restore `backup` over what is there, with the rack itself left as it was; return what was printed.
-
-    The virtual rack lives in the work folder, where a real one would stand beside it.
-    """
+    """Restore `backup` over what is there, and return what was printed; the virtual rack stays as it is."""
     done = site.run("restore", backup, "--force", timeout=120)
     assert done.code == 0, done.err
-    (aside,) = site.deploy.glob(f"{site.name}.before-restore-*")
-    (aside / "lab").rename(site.work / "lab")
     return done.err
 
 
