@@ -259,17 +259,31 @@ def _furnish(work: Path, staged: Path, stamp: str, now: datetime) -> None:
     for name in ("run", "log"):
         (staged / name).mkdir(mode=PRIVATE)
     for kept in KEPT:
-        for path in _below(work / kept):
-            target = staged / path.relative_to(work)
-            _make_folders(target.parent, staged)
-            if path.is_dir() and not path.is_symlink():
-                target.mkdir(mode=PRIVATE, exist_ok=True)
-            else:
-                os.link(path, target, follow_symlinks=False)
+        _link(work / kept, work, staged)
     values = {"stamp": stamp, "restoredAt": now.isoformat()}
     write_file(staged / RECORD, json.dumps(values).encode() + b"\n", OWNER_ONLY)
     for folder in (staged, *(path for path in staged.rglob("*") if path.is_dir() and not path.is_symlink())):
         sync_folder(folder)
+
+
+def _link(kept: Path, work: Path, staged: Path) -> None:
+    """Link all files of `kept` into the staged folder; folders are made anew, and are whose they were.
+
+    A lab's host is a whole system of users: one that does not own its folders does not start.
+    """
+    folders = []
+    for path in _below(kept):
+        target = staged / path.relative_to(work)
+        _make_folders(target.parent, staged)
+        if path.is_dir() and not path.is_symlink():
+            target.mkdir(mode=PRIVATE, exist_ok=True)
+            folders.append((path, target))
+        else:
+            os.link(path, target, follow_symlinks=False)
+    for path, target in reversed(folders):
+        owner = path.stat()
+        os.chown(target, owner.st_uid, owner.st_gid)
+        shutil.copystat(path, target)
 
 
 def _below(path: Path) -> Iterator[Path]:

@@ -1,7 +1,9 @@
 """A backup of a work folder brings the same work folder back."""
 
+import os
 import tarfile
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +144,28 @@ def test_what_is_in_use_is_refused_and_with_force_moved_aside_whole(rack: Rack) 
     assert everything(done.aside) == before
     assert (rack.work / "lab" / "disk").read_bytes() == b"of the lab"
     assert (rack.work / "log" / "audit.log").read_bytes() == b"who was root"
+
+
+def test_after_a_restore_the_hosts_of_the_lab_start_as_their_folders_are_what_they_were(rack: Rack) -> None:
+    rack.backup()
+    folder = rack.work / "lab" / "m1" / "root" / "run"
+    (folder / "dbus").mkdir(parents=True)
+    (folder / "dbus").chmod(0o711)
+    folder.chmod(0o755)
+    os.utime(folder, ns=(1, 1))
+    if os.geteuid() == 0:
+        os.chown(folder, 4711, 4712)
+    before = [(path.name, rights(path)) for path in sorted(rack.work.joinpath("lab").rglob("*"))]
+
+    rack.restore(is_forced=True)
+
+    assert [(path.name, rights(path)) for path in sorted(rack.work.joinpath("lab").rglob("*"))] == before
+
+
+def rights(path: Path) -> tuple[int, ...]:
+    """Return whose a file is, what they may do with it, and when it was changed."""
+    status = path.stat()
+    return status.st_uid, status.st_gid, status.st_mode, status.st_mtime_ns
 
 
 @pytest.mark.parametrize("name", ["pod-subnets.json", "state/state.db", "known_hosts/m1.pub"])
