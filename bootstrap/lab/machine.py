@@ -30,8 +30,8 @@ RETRY_MILLISECONDS = 10_000
 ACCEL_OPTIONS: dict[Accel, tuple[str, ...]] = {
     # QEMU's emulated cmpxchg16b makes Debian 13's 6.12 kernel panic in kmalloc on two processors. Without the other two
     # a system does not load KVM for itself, and does not walk five levels of page tables where four do.
-    # Emulated processors take turns: QEMU 7.2's that run side by side now and then start what Linux is just patching,
-    # and it panics with "int3" (fixed in QEMU 8.1).
+    # Emulated processors take turns: with QEMU 7.2's side by side, Linux now and then panics with "int3" in code that
+    # it patches while it runs (bugzilla.redhat.com 2216496).
     "tcg": ("-accel", "tcg,thread=single", "-cpu", "max,-cx16,-svm,-la57"),
     "kvm": ("-accel", "kvm", "-cpu", "host"),
 }

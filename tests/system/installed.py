@@ -12,7 +12,7 @@ LOOKS = {
     "bytes": "findmnt --bytes --noheadings --output SIZE /",
     "with a password": "awk -F: '$2 !~ /^[!*]/ {print $1}' /etc/shadow",
     "sshd": "sshd -T",
-    "asleep": f"systemctl is-enabled {' '.join(ASLEEP)}",
+    "asleep": f"systemctl is-enabled {' '.join(ASLEEP)} || true",
     "time": "systemctl is-enabled systemd-timesyncd.service",
     "containerd": "containerd --version",
     "cni": "ls /usr/lib/cni",
@@ -22,9 +22,11 @@ MARK = "== "
 
 
 def looks(site: Site, name: str, commands: Mapping[str, str] = LOOKS) -> dict[str, str]:
-    """Return what each command prints on the machine, by the command's name."""
-    script = "\n".join(f"echo; echo '{MARK}{key}'; {command} 2>&1" for key, command in commands.items())
-    _, *parts = f"\n{site.in_machine(name, 'sh', '-c', f'{script}; true')}".split(f"\n{MARK}")
+    """Return what each command prints on the machine, by the command's name; one that fails ends with `exit N`."""
+    script = "\n".join(
+        f"echo; echo '{MARK}{key}'; {command} || echo \"exit $?\"" for key, command in commands.items()
+    )
+    _, *parts = f"\n{site.in_machine(name, 'sh', '-c', script)}".split(f"\n{MARK}")
     found = dict(part.partition("\n")[::2] for part in parts)
     assert found.keys() == commands.keys()
     return {key: text.strip() for key, text in found.items()}

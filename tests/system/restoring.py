@@ -16,6 +16,13 @@ def backup_of(site: Site) -> str:
     return str(site.deploy / f"{site.name}.tar.gz")
 
 
+def keys_of(site: Site) -> dict[str, bytes]:
+    """Return every key and certificate of the work folder by its path in it; there are some."""
+    found = {str(path): path.read_bytes() for path in (site.work / "pki").rglob("*") if path.is_file()}
+    assert found
+    return found
+
+
 def restored(site: Site, backup: str) -> str:
     """Restore `backup` over what is there, and return what was printed; the virtual rack stays as it is."""
     done = site.run("restore", backup, "--force", timeout=120)

@@ -37,7 +37,7 @@ from tests.system.cycles import (
 from tests.system.installed import ASLEEP, looks
 from tests.system.kubectl import IMAGE, SLEEPER, Kubectl, kubectl_of
 from tests.system.lossy_wire import PERCENT, LossyWire
-from tests.system.restoring import backup_of, bring_etcd_back, restored
+from tests.system.restoring import backup_of, bring_etcd_back, keys_of, restored
 from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.system.wire_tap import PROBE, Tap, found_in, in_all_forms, packets, secrets_of
 from tests.tier import Promise, rounds
@@ -368,11 +368,14 @@ def test_a_backup_is_taken_while_all_run(first: Outcome, site: Site) -> None:
 
 
 def test_down_leaves_nothing_behind(first: Outcome, site: Site) -> None:
-    """No process, namespace, mount or file outside the work folder; down twice is fine."""
+    """No process, namespace, mount or file outside the work folder; keys and state stay; down twice is fine."""
     assert first.code == 0
+    keys = keys_of(site)
 
     assert 0 == site.run("down", timeout=120).code
     assert [] == leftovers(site)
+    assert keys == keys_of(site)
+    assert (site.work / "state" / "state.db").stat().st_size > 0
     assert 0 == site.run("down", timeout=120).code
 
 
