@@ -160,7 +160,6 @@ def test_no_secret_went_through_a_log(plane: Plane, hosts: Hosts) -> None:
     assert "PRIVATE KEY" not in journal
 
 
-@pytest.mark.promise
 def test_a_year_later_one_command_brings_everything_back(
     plane: Plane, hosts: Hosts, promise: Promise
 ) -> None:
