@@ -50,8 +50,10 @@ class Hosts:
         """Return the container that is the host `name`."""
         return Container(self.work / "lab" / name)
 
-    def furnish(self, archive: Path | None, progress: Progress = silent) -> None:
-        """Give every host its root, unpacked from `archive` where there is none, and what belongs to us in it.
+    def furnish(self, archives: Mapping[bool, Path], progress: Progress = silent) -> None:
+        """Give every host its root, unpacked where there is none, and what belongs to us in it.
+
+        `archives` are the roots by whether the host is to be a node.
 
         What else changed in a root stays. A running host whose address, port or host key changed is switched off, so
         that its next start finds them.
@@ -64,7 +66,7 @@ class Hosts:
             container.folder.mkdir(mode=PRIVATE, exist_ok=True)
             if not container.root.is_dir():
                 progress(f"lab: root of {name}")
-                self._unpack(host, container, archive)
+                self._unpack(host, container, archives.get(host.node))
             if self._write(host, container) and container.pids():
                 progress(f"lab: what {name} starts with changed: starting it again")
                 container.switch_off()
@@ -91,6 +93,7 @@ class Hosts:
         stale = [path for path, (content, _) in wanted.items() if not _holds(container.root / path, content)]
         for path in stale:
             content, mode = wanted[path]
+            (container.root / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_file(container.root / path, content, mode)
         if stale and host.user != ROOT_USER:
             _run(("chroot", f"{container.root}", "sh", "-euc", USER_SCRIPT, "sh", host.user))
@@ -120,7 +123,7 @@ class Hosts:
         command = description.argv(
             self.all[name], container.folder, namespace=self.network.file, bridge=self.network.bridge
         )
-        container.start(command)
+        container.start(command, with_controllers=self.all[name].node)
 
     def await_ssh(self, name: str) -> None:
         """Wait until a host answers SSH with its key; raises LabError when it does not in two minutes."""
