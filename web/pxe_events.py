@@ -13,6 +13,8 @@ from web.listeners import Access, Routes
 from web.site import Site
 
 MOST_SIGHTINGS = 1000
+ROGUE, ROGUE_GONE = "rogue-dhcp", "rogue-dhcp-gone"
+_ALARMS = frozenset({ROGUE, ROGUE_GONE})
 Sightings = Annotated[tuple[Sighting, ...], Field(max_length=MOST_SIGHTINGS)]
 
 
@@ -22,10 +24,21 @@ def add(routes: Routes, site: Site) -> None:
     @routes.post("/v1/pxe/events", Access.PXE)
     def pxe_events() -> Response:
         sightings, _ = said(Sightings, limit=FACTS_BODY)
-        notes = list(_notes(site, sightings))
+        for sighting in sightings:
+            _alarm(site, sighting)
+        notes = list(_notes(site, [one for one in sightings if one.kind not in _ALARMS]))
         if notes:
             site.ledger.note(*notes)
         return jsonify(accepted=len(notes))
+
+
+def _alarm(site: Site, sighting: Sighting) -> None:
+    """Raise or clear the alarm that a strange DHCP server is."""
+    identity = f"{ROGUE}/{sighting.server or 'unknown'}/{sighting.mac or 'unknown'}"
+    if sighting.kind == ROGUE:
+        site.alarms.raised(identity, ROGUE, sighting.mac, sighting.detail)
+    elif sighting.kind == ROGUE_GONE:
+        site.alarms.cleared(identity, sighting.mac, sighting.detail)
 
 
 def _notes(site: Site, sightings: Sequence[Sighting]) -> Iterator[Note]:
