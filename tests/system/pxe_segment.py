@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from bootstrap.render.bundle import render_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 CLONE_NEWNET = 0x40000000
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _NUMBERS = itertools.count(1)
 SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
 KNOWN_MAC, KNOWN_ADDRESS = "52:54:00:77:00:01", "10.77.0.101"
@@ -242,6 +243,8 @@ class DhcpClient:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         with inside(where.client):
             self._socket.bind((interface, 0x0800))
+        # Hundreds of answers may come while questions are still being sent.
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         self._xid = 0x1000
 
     def close(self) -> None:
@@ -250,22 +253,40 @@ class DhcpClient:
 
     def ask(self, kind: str, mac: str, options: Options = (), *, seconds: float = 2.0) -> Packet | None:
         """Broadcast a message of `kind` and return the answer's BOOTP layer, or None."""
-        frame = (
-            Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
-            / IP(src="0.0.0.0", dst="255.255.255.255")
-            / UDP(sport=68, dport=67)
-            / self._bootp(mac)
-            / DHCP(options=[("message-type", kind), *options, "end"])
-        )
-        return self._exchange(frame, 68, seconds)
+        return self._exchange(self._broadcast(kind, mac, options), 68, seconds)
 
-    def ask_boot_server(self, mac: str, options: Options, server_mac: str) -> Packet | None:
-        """Send a REQUEST to the PXE boot server's port 4011, as UEFI does after a proxyDHCP offer."""
+    def ask_all(self, questions: Mapping[str, Options], *, seconds: float = 2.0) -> dict[str, Packet]:
+        """Broadcast a DISCOVER with these options under each MAC; return the answers of those who got one.
+
+        It ends when no answer came for `seconds`.
+        """
+        macs = {}
+        for mac, options in questions.items():
+            self._socket.send(bytes(self._broadcast("discover", mac, options)))
+            macs[self._xid] = mac
+        answers: dict[str, Packet] = {}
+        self._socket.settimeout(seconds)
+        while len(answers) < len(questions):
+            try:
+                answer = Ether(self._socket.recv(65535))
+            except TimeoutError:
+                break
+            if BOOTP in answer and answer[BOOTP].op == 2 and answer[BOOTP].xid in macs:
+                answers.setdefault(macs[answer[BOOTP].xid], answer[BOOTP])
+        return answers
+
+    def ask_boot_server(
+        self, mac: str, options: Options, server_mac: str, source: str = CLIENT
+    ) -> Packet | None:
+        """Send a REQUEST to the PXE boot server's port 4011, as UEFI does after a proxyDHCP offer.
+
+        `source` is the machine's address; `server_mac` is that of the server, or of the router to it.
+        """
         frame = (
             Ether(src=mac, dst=server_mac)
-            / IP(src=CLIENT, dst=SERVER)
+            / IP(src=source, dst=SERVER)
             / UDP(sport=4011, dport=4011)
-            / self._bootp(mac, ciaddr=CLIENT)
+            / self._bootp(mac, ciaddr=source)
             / DHCP(options=[("message-type", "request"), *options, "end"])
         )
         return self._exchange(frame, 4011, 2.0)
@@ -279,6 +300,15 @@ class DhcpClient:
         assert acknowledged is not None
         assert option(acknowledged, "message-type") == 5
         return str(acknowledged.yiaddr)
+
+    def _broadcast(self, kind: str, mac: str, options: Options) -> Packet:
+        return (
+            Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
+            / IP(src="0.0.0.0", dst="255.255.255.255")
+            / UDP(sport=68, dport=67)
+            / self._bootp(mac)
+            / DHCP(options=[("message-type", kind), *options, "end"])
+        )
 
     def _bootp(self, mac: str, ciaddr: str = "0.0.0.0") -> Packet:
         self._xid += 1
