@@ -11,6 +11,7 @@ from tests.system.pxe_segment import CLIENT, SERVER, Segment, run, wait_for
 
 FAR_NETWORK, FAR_ROUTER, FAR_HOST = "10.78.0.0/24", "10.78.0.1", "10.78.0.2"
 NEAR_ROUTER = "10.77.0.254"
+SITE = "10.77.0.3"
 TRANSIT = ("10.79.0.1", "10.79.0.2")
 FAR_MAC, FAR_ADDRESS = "52:54:00:78:00:01", "10.78.0.101"
 SUBNETS = "[{subnet: 10.78.0.0/24, gateway: 10.78.0.1, range: [10.78.0.150, 10.78.0.199]}]"
@@ -21,13 +22,18 @@ class Relayed:
     """Where everybody is: `near` is our cable, `far` the one behind the relay; both have srv0 in `near.server`.
 
     Interface far0 in namespace `far.client` is the machines' end, and near0 in `near.client` is one of our own
-    network. `relay` is the router beside the machines.
+    network. `relay` is the router beside the machines; `site` has site0, with SITE, on our own network.
     """
 
     near: Segment
     far: Segment
     relay: str
-    middle: str
+    site: str
+
+    @staticmethod
+    def mac(namespace: str, interface: str) -> str:
+        """Return the MAC of an interface."""
+        return run("ip", "-n", namespace, "-brief", "link", "show", interface).stdout.split()[2]
 
 
 def _namespaces(stack: ExitStack, *names: str) -> None:
@@ -66,12 +72,13 @@ def relayed(*, relays_to: Sequence[str] = (SERVER,)) -> Iterator[Relayed]:
     Our own network is a bridge, so that a site's server can stand on it beside us; the machines' is one too.
     """
     number = os.getpid()
-    server, near, middle, relay, far = (f"flrel-{role}{number}" for role in ("s", "n", "m", "r", "f"))
+    server, near, middle, relay, far, site = (f"flrel-{role}{number}" for role in "snmrfd")
     with ExitStack() as stack:
-        _namespaces(stack, server, near, middle, relay, far)
+        _namespaces(stack, server, near, middle, relay, far, site)
         _cable((server, "srv0", f"{SERVER}/24"), (near, "to-srv", ""))
         _cable((near, "to-mid", ""), (middle, "mid0", f"{NEAR_ROUTER}/24"))
-        _bridge(near, "near0", "to-srv", "to-mid")
+        _cable((near, "to-site", ""), (site, "site0", f"{SITE}/24"))
+        _bridge(near, "near0", "to-srv", "to-mid", "to-site")
         run("ip", "-n", near, "address", "add", f"{CLIENT}/24", "dev", "near0")
         _cable((middle, "mid1", f"{TRANSIT[0]}/30"), (relay, "rel0", f"{TRANSIT[1]}/30"))
         _cable((relay, "rel1", f"{FAR_ROUTER}/24"), (far, "to-rel", ""))
@@ -80,6 +87,7 @@ def relayed(*, relays_to: Sequence[str] = (SERVER,)) -> Iterator[Relayed]:
         for namespace, network, router in (
             (server, "default", NEAR_ROUTER),
             (near, "default", NEAR_ROUTER),
+            (site, "default", NEAR_ROUTER),
             (middle, FAR_NETWORK, TRANSIT[1]),
             (relay, "10.77.0.0/24", TRANSIT[0]),
             (far, "default", FAR_ROUTER),
@@ -92,7 +100,7 @@ def relayed(*, relays_to: Sequence[str] = (SERVER,)) -> Iterator[Relayed]:
             near=Segment(server=server, client=near),
             far=Segment(server=server, client=far),
             relay=relay,
-            middle=middle,
+            site=site,
         )
 
 
