@@ -73,7 +73,7 @@ def client(network: Relayed, site: Site) -> Iterator[DhcpClient]:
 
 def told(client: DhcpClient, mac: str, said: Options) -> tuple[str, str]:
     """Return file and next-server of the one offer to a machine that says this."""
-    offers = client.ask_each(mac, [*said, ("param_req_list", [1, 3, 66, 67])], seconds=0.5)
+    offers = client.ask_each(mac, [*said, ("param_req_list", [1, 3, 66, 67])], seconds=0.25)
     assert [option(offer, "server_id") for offer in offers] == [SITE]
     return boot_file(offers[0]), str(offers[0].siaddr)
 
