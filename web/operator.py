@@ -29,10 +29,6 @@ def add(routes: Routes, site: Site) -> None:
         strangers = [json_of(stranger) for stranger in site.strangers.all()]
         return jsonify(machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers)
 
-    @routes.get("/v1/alarms", Access.OPERATOR)
-    def alarms() -> Response:
-        return jsonify(alarms=[json_of(alarm) for alarm in site.alarms.all()])
-
     @routes.get("/v1/machines/<name>", Access.OPERATOR)
     def machine(name: str) -> Response:
         return jsonify(_detail(site, _called(site, name)))

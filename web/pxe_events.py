@@ -8,13 +8,12 @@ from pydantic import Field
 
 from bootstrap.model import Cluster
 from bootstrap.records.ledger import UNKNOWN, Note
+from web import alarms
 from web.bodies import FACTS_BODY, Sighting, said
 from web.listeners import Access, Routes
 from web.site import Site
 
 MOST_SIGHTINGS = 1000
-ROGUE, ROGUE_GONE = "rogue-dhcp", "rogue-dhcp-gone"
-_ALARMS = frozenset({ROGUE, ROGUE_GONE})
 Sightings = Annotated[tuple[Sighting, ...], Field(max_length=MOST_SIGHTINGS)]
 
 
@@ -25,20 +24,11 @@ def add(routes: Routes, site: Site) -> None:
     def pxe_events() -> Response:
         sightings, _ = said(Sightings, limit=FACTS_BODY)
         for sighting in sightings:
-            _alarm(site, sighting)
-        notes = list(_notes(site, [one for one in sightings if one.kind not in _ALARMS]))
+            alarms.take(site, sighting)
+        notes = list(_notes(site, [one for one in sightings if one.kind not in alarms.KINDS]))
         if notes:
             site.ledger.note(*notes)
         return jsonify(accepted=len(notes))
-
-
-def _alarm(site: Site, sighting: Sighting) -> None:
-    """Raise or clear the alarm that a strange DHCP server is."""
-    identity = f"{ROGUE}/{sighting.server or 'unknown'}/{sighting.mac or 'unknown'}"
-    if sighting.kind == ROGUE:
-        site.alarms.raised(identity, ROGUE, sighting.mac, sighting.detail)
-    elif sighting.kind == ROGUE_GONE:
-        site.alarms.cleared(identity, sighting.mac, sighting.detail)
 
 
 def _notes(site: Site, sightings: Sequence[Sighting]) -> Iterator[Note]:

@@ -33,7 +33,14 @@ def rows(cluster: Cluster) -> list[Sequence[str]]:
     iPXE names the firmware below it as well: whoever says `iPXE` in option 77 gets the first row, and no other.
     """
     address = str(cluster.appliance.address.ip)
-    first = ("ipxe", "any", "any; option 77 is iPXE", address, _script_url(cluster), "iPXE, whatever is below it")
+    first = (
+        "ipxe",
+        "any",
+        "any; option 77 is iPXE",
+        address,
+        _script_url(cluster),
+        "iPXE, whatever is below it",
+    )
     rest = [
         (
             row.name,

@@ -35,6 +35,9 @@ def boot_files(where: Segment, ground: Bench) -> Iterator[Asked]:
     files = {"/boot.ipxe": (ground.work / "bundle/web/boot.ipxe").read_bytes(), "/ipxe": END}
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:  # the name that http.server calls
             path = self.path.partition("?")[0]
             asked.append(f"{self.client_address[0]} {path}")
@@ -42,9 +45,7 @@ def boot_files(where: Segment, ground: Bench) -> Iterator[Asked]:
             self.send_response(200 if content else 404)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
-            self.wfile.write(content or b"")
-
-        do_HEAD = do_GET
+            self.wfile.write(content or b"" if self.command == "GET" else b"")
 
         def log_message(self, *_: object) -> None:
             return

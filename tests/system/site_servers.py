@@ -83,13 +83,21 @@ def site_isc(namespace: str, interface: str, folder: Path, printed: str) -> Iter
         yield Site(pid=pid, log=folder / "dhcpd.log", leases=leases)
 
 
-SERVERS: Mapping[str, Callable[..., object]] = {"dnsmasq": site_dnsmasq, "kea": site_kea, "isc-dhcpd": site_isc}
+SERVERS: Mapping[str, Callable[..., object]] = {
+    "dnsmasq": site_dnsmasq,
+    "kea": site_kea,
+    "isc-dhcpd": site_isc,
+}
 """By the name under which `dhcp-options` prints for it."""
 
 
 @contextmanager
 def _running(
-    namespace: str, argv: tuple[str, ...], log: Path, started: str, environment: Mapping[str, str] | None = None
+    namespace: str,
+    argv: tuple[str, ...],
+    log: Path,
+    started: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 from scapy.packet import Packet
@@ -17,7 +17,6 @@ from tests.system.pxe_segment import (
     DhcpClient,
     Options,
     Pxe,
-    Segment,
     bench,
     boot_file,
     option,
@@ -33,6 +32,14 @@ PROXY = f"{{mode: proxy, upstream: [{SITE}], subnets: [{{subnet: 10.78.0.0/24}}]
 SCRIPT = f"http://{SERVER}:8080/boot.ipxe"
 UUID = (97, b"\0" + bytes(range(16)))
 STRANGE, HTTP = options_of("class and 93", 33), options_of("class and 93", 16)
+
+
+class Boot(NamedTuple):
+    """A machine to switch on: near is our own network, far the one behind the relay."""
+
+    firmware: Literal["bios", "uefi"]
+    place: str
+    mac: str
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +119,9 @@ def test_the_site_gives_the_address_and_we_the_loader(
     assert boot_file(found[SITE]) == ""
     assert found[SERVER].yiaddr == "0.0.0.0"
     assert option(found[SERVER], "vendor_class_id") == b"PXEClient"
-    source, router = (FAR_HOST, router_mac(network)) if client.interface == "far0" else (CLIENT, our_mac(network))
+    source, router = (
+        (FAR_HOST, router_mac(network)) if client.interface == "far0" else (CLIENT, our_mac(network))
+    )
     answer = client.ask_boot_server(mac, [*said, *first_of_menu(found[SERVER])], router, source)
     assert answer is not None
     assert boot_file(answer) == loader
@@ -152,31 +161,25 @@ def test_a_kind_that_is_not_in_the_table_is_told_to_web(client: DhcpClient, rece
 
 
 @pytest.mark.parametrize(
-    ("firmware", "place", "mac"),
+    "boot",
     [
-        ("bios", "near", "52:54:00:77:04:01"),
-        ("uefi", "near", "52:54:00:77:04:02"),
-        ("uefi", "far", "52:54:00:77:04:03"),
+        Boot("bios", "near", "52:54:00:77:04:01"),
+        Boot("uefi", "near", "52:54:00:77:04:02"),
+        Boot("uefi", "far", "52:54:00:77:04:03"),
     ],
+    ids=lambda boot: f"{boot.firmware}-{boot.place}",
 )
+@pytest.mark.usefixtures("pxe")
 def test_a_machine_boots_to_our_script_with_an_address_of_the_site(
-    network: Relayed,
-    pxe: Pxe,
-    site: Site,
-    asked: Asked,
-    tmp_path: Path,
-    firmware: Literal["bios", "uefi"],
-    place: str,
-    mac: str,
+    network: Relayed, site: Site, asked: Asked, tmp_path: Path, boot: Boot
 ) -> None:
     asked.clear()
-    where, bridge = (network.near, "near0") if place == "near" else (network.far, "far0")
-    with booting.machine(where, bridge, tmp_path, firmware, mac) as console:
+    where, bridge = (network.near, "near0") if boot.place == "near" else (network.far, "far0")
+    with booting.machine(where, bridge, tmp_path, boot.firmware, boot.mac) as console:
         address = booting.await_script(asked, console, 150)
 
-    assert f"{mac} {address} " in site.leases.read_text()
-    assert address.startswith("10.77.0.2" if place == "near" else "10.78.0.2")
-    assert pxe.process.poll() is None
+    assert f"{boot.mac} {address} " in site.leases.read_text()
+    assert address.startswith("10.77.0.2" if boot.place == "near" else "10.78.0.2")
 
 
 def test_the_sites_leases_show_nothing_of_ours(pxe: Pxe, site: Site, network: Relayed) -> None:

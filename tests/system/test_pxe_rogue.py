@@ -57,7 +57,9 @@ def test_a_strange_server_is_named_within_seventy_seconds(
     network: Relayed, serving: tuple[Bench, Pxe, Received], tmp_path: Path
 ) -> None:
     _, pxe, received = serving
-    time.sleep(probe.PATIENCE_SECONDS + 0.5)  # the worst moment: its first question has just been answered by nobody
+    time.sleep(
+        probe.PATIENCE_SECONDS + 0.5
+    )  # the worst moment: its first question has just been answered by nobody
     assert received == []
 
     with a_server(network, tmp_path / "rogue"):
@@ -98,9 +100,7 @@ class Watch:
         return [event.kind.value for event in self.events[before:]]
 
 
-def test_ten_quiet_minutes_have_no_alarm(
-    network: Relayed, serving: tuple[Bench, Pxe, Received]
-) -> None:
+def test_ten_quiet_minutes_have_no_alarm(network: Relayed, serving: tuple[Bench, Pxe, Received]) -> None:
     """Our own server answers machines meanwhile, and the sentinel hears nothing that is not for it."""
     ground, _, received = serving
     watch = Watch(network, ground.cluster.appliance)

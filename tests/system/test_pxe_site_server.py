@@ -11,7 +11,17 @@ from bootstrap.render.site_dhcp import site_options
 from tests.system import booting
 from tests.system.booting import Asked
 from tests.system.pxe_receiver import receiver
-from tests.system.pxe_segment import SERVER, Bench, DhcpClient, Options, Pxe, bench, boot_file, option, wait_for
+from tests.system.pxe_segment import (
+    SERVER,
+    Bench,
+    DhcpClient,
+    Options,
+    Pxe,
+    bench,
+    boot_file,
+    option,
+    wait_for,
+)
 from tests.system.relay_segment import SITE, Relayed, relayed
 from tests.system.site_servers import SERVERS, Site
 from tests.system.test_pxe_table import options_of
@@ -102,8 +112,9 @@ def test_who_does_not_boot_is_told_no_file(client: DhcpClient) -> None:
     assert told(client, "02:00:00:06:03:01", [])[0] == ""
 
 
+@pytest.mark.usefixtures("ground")
 def test_a_real_machine_boots_by_the_printed_text(
-    network: Relayed, ground: Bench, site: Site, pxe: Pxe, asked: Asked, tmp_path: Path
+    network: Relayed, site: Site, pxe: Pxe, asked: Asked, tmp_path: Path
 ) -> None:
     """UEFI takes both of its steps (loader, then script); with dnsmasq a BIOS machine takes the one it has."""
     asked.clear()
@@ -119,7 +130,9 @@ def test_the_machines_tftp_is_told_to_web_in_mode_off_too(
     network: Relayed, ground: Bench, pxe: Pxe, tmp_path: Path
 ) -> None:
     with receiver(network.near, ground.work) as received:
-        done = network.near.in_client("curl", "-sS", "-o", str(tmp_path / "loader"), f"tftp://{SERVER}/snponly.efi")
+        done = network.near.in_client(
+            "curl", "-sS", "-o", str(tmp_path / "loader"), f"tftp://{SERVER}/snponly.efi"
+        )
         assert done.returncode == 0, done.stderr
         mac = network.mac(network.near.client, "near0")
         assert wait_for(lambda: "tftp-sent" in received.kinds_of(mac), 15), (received, pxe.text())

@@ -165,7 +165,9 @@ def separate_networks(view: View) -> Iterator[Problem]:
         if path != APPLIANCE and network.overlaps(one.network):
             where = (*one.path, "subnet")
             wrong, right = (path, where) if view.has(*path) else (where, path)
-            clash = f"{network} overlaps {one.network}" if wrong == path else f"{one.network} overlaps {network}"
+            clash = (
+                f"{network} overlaps {one.network}" if wrong == path else f"{one.network} overlaps {network}"
+            )
             yield view.problem(wrong, f"{clash} ({view.where(right)}); {_apart(taken)}")
 
 

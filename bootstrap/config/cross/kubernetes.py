@@ -68,7 +68,8 @@ def _routed_beyond(view: View) -> Iterator[Problem]:
             network = f"{beyond.network} ({view.where((*beyond.path, 'subnet'))})"
             advice = f"write another plugin at {'.'.join(PLUGIN)}"
             yield view.problem(
-                path, f"{address} is behind a router, in {network}, where cni bridge reaches no pods; {advice}"
+                path,
+                f"{address} is behind a router, in {network}, where cni bridge reaches no pods; {advice}",
             )
 
 

@@ -74,7 +74,11 @@ def test_every_kind_of_firmware_is_told_apart_by_option_93_and_by_vendor_class(m
 @pytest.mark.parametrize("mode", ["server", "proxy"])
 def test_ipxe_is_known_by_either_of_its_marks(mode: str) -> None:
     assert {"dhcp-userclass=set:ipxe,iPXE", "dhcp-match=set:ipxe,175"} <= set(in_mode(mode))
-    assert [line for line in in_mode(mode) if line.startswith("dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe")]
+    assert [
+        line
+        for line in in_mode(mode)
+        if line.startswith("dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe")
+    ]
 
 
 def test_a_loader_is_given_to_its_firmware_and_never_to_ipxe() -> None:
