@@ -59,7 +59,7 @@ class Cluster(Model):
         """Return where machines do everything after that: https with the provisioning certificate."""
         return f"https://{self.appliance.address.ip}:{self.appliance.https_port}"
 
-    @cached_property
+    @property
     def networks(self) -> tuple[IPv4Network, ...]:
         """Return the networks where machines are: the appliance's own, then those behind relays."""
         return (self.appliance.address.network, *(one.subnet for one in self.appliance.dhcp.subnets))

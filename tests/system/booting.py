@@ -95,8 +95,8 @@ def _uuid(mac: str) -> str:
 def await_script(asked: Asked, console: Path, seconds: float) -> str:
     """Wait until a machine has asked for its own script, by way of /boot.ipxe; return its address."""
     begun = time.monotonic()
-    shown = lambda: console.read_text(errors="replace")[-2000:]  # noqa: E731  # for both asserts
-    assert wait_for(lambda: bool(asked.by("/ipxe")), seconds), (asked, shown())
+    reached = wait_for(lambda: bool(asked.by("/ipxe")), seconds)
+    assert reached, (asked, console.read_text(errors="replace")[-2000:])
     print(f"its script after {time.monotonic() - begun:.0f} s")  # noqa: T201  # for the log of the run
     assert asked.by("/boot.ipxe"), asked
     return asked.by("/ipxe")[0]

@@ -59,7 +59,6 @@ _PCAP_HEADER, _RECORD = 24, struct.Struct("<IIII")
 _ETHERNET, _PORT = 14, 67
 _FIXED = 236  # bytes of a BOOTP message before its options (RFC 2131), which begin with a cookie of 4
 _MESSAGE_TYPE, _ACK = 53, 5
-_NOTHING = "received packets: 0\nmax delay: n/a\n"
 _STATISTICS = re.compile(r"\*\*\*Statistics for: (\S+)\*\*\*(.*?)(?=\*\*\*|\Z)", re.DOTALL)
 
 
@@ -92,7 +91,7 @@ def cable() -> Iterator[Segment]:
             run("ip", "-n", namespace, "address", "add", f"{address}/16", "dev", name)
             run("ip", "-n", namespace, "link", "set", name, "up")
             run("ip", "-n", namespace, "link", "set", "lo", "up")
-        run("ip", "-n", made.client, "address", "add", f"{RELAY}/16", "dev", "lo")
+        run("ip", "-n", made.client, "address", "add", f"{RELAY}/16", "dev", "cli0")
         run("ip", "-n", made.server, "route", "add", "10.89.0.0/16", "via", CLIENT)
         yield made
     finally:
@@ -256,8 +255,7 @@ def begin_storm(
 def storm_in(text: str) -> Storm:
     """Return what perfdhcp's report says."""
     parts = dict(_STATISTICS.findall(text))
-    offers = parts["DISCOVER-OFFER"]
-    acks = parts.get("REQUEST-ACK", _NOTHING)  # perfdhcp -i asks for offers only
+    offers, acks = parts["DISCOVER-OFFER"], parts["REQUEST-ACK"]
     return Storm(
         sent=int(_value(offers, "sent packets")),
         offered=int(_value(offers, "received packets")),

@@ -1,6 +1,7 @@
 """The sentinel's decisions, with answers made up."""
 
 from ipaddress import IPv4Address
+from typing import Literal
 
 import pytest
 
@@ -33,9 +34,8 @@ class Segment:
         return [(event.kind.value, event.address, event.mac) for event in self.events[before:]]
 
 
-def appliance(**dhcp: object) -> Appliance:
-    lab = samples.cluster("lab").appliance
-    return lab.model_copy(update={"dhcp": Dhcp.model_construct(**dhcp)})
+def appliance(dhcp: Dhcp) -> Appliance:
+    return samples.cluster("lab").appliance.model_copy(update={"dhcp": dhcp})
 
 
 def test_ours_and_the_sites_servers_are_no_alarm() -> None:
@@ -67,10 +67,10 @@ def test_two_machines_that_call_themselves_the_same_are_two() -> None:
 
 
 @pytest.mark.parametrize("mode", ["proxy", "off"])
-def test_beside_another_server_it_wants_to_know_which_one_is_right(mode: str) -> None:
-    assert allowed_of(appliance(mode=mode, upstream=())) is None
-    assert allowed_of(appliance(mode=mode, upstream=(SITE,))) == {OURS, SITE}
+def test_beside_another_server_it_wants_to_know_which_one_is_right(mode: Literal["proxy", "off"]) -> None:
+    assert allowed_of(appliance(Dhcp(mode=mode))) is None
+    assert allowed_of(appliance(Dhcp(mode=mode, upstream=(SITE,)))) == frozenset({OURS, SITE})
 
 
 def test_a_server_allows_nobody_beside_itself() -> None:
-    assert allowed_of(appliance(mode="server", upstream=())) == {OURS}
+    assert allowed_of(appliance(Dhcp())) == frozenset({OURS})
