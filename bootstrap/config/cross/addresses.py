@@ -161,12 +161,12 @@ def separate_networks(view: View) -> Iterator[Problem]:
         clash = f"{networks[wrong]} overlaps {networks[right]} ({view.where(right)})"
         yield view.problem(wrong, f"{clash}; {advice}")
     taken = [*networks.values(), *(one.network for one in layout_of(view).further)]
-    for (path, network), one in product(subnets, layout_of(view).further):
-        if path != APPLIANCE and network.overlaps(one.network):
-            where = (*one.path, "subnet")
+    for (path, network), far in product(subnets, layout_of(view).further):
+        if path != APPLIANCE and network.overlaps(far.network):
+            where = (*far.path, "subnet")
             wrong, right = (path, where) if view.has(*path) else (where, path)
             clash = (
-                f"{network} overlaps {one.network}" if wrong == path else f"{one.network} overlaps {network}"
+                f"{network} overlaps {far.network}" if wrong == path else f"{far.network} overlaps {network}"
             )
             yield view.problem(wrong, f"{clash} ({view.where(right)}); {_apart(taken)}")
 
