@@ -44,6 +44,11 @@ class Operator:
         answer: list[dict[str, Any]] = self._json("GET", "/v1/machines").get("hosts", [])
         return answer
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """Return what is wrong with the network itself, such as a strange DHCP server."""
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/alarms")["alarms"]
+        return answer
+
     def machine(self, name: str) -> dict[str, Any]:
         """Return what the appliance knows of the machine called `name`."""
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}")

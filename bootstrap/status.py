@@ -82,3 +82,8 @@ def is_done(machine: Mapping[str, Any], after: datetime | None = None) -> bool:
 def is_broken(machine: Mapping[str, Any]) -> bool:
     """Return whether the machine waits for a person."""
     return machine["state"] in BROKEN
+
+
+def alarm_lines(alarms: Sequence[Mapping[str, Any]], now: datetime) -> list[str]:
+    """Return a line per alarm of the network."""
+    return [f"ALARM: {alarm['text']} (for {age(alarm['firstSeen'], now)})" for alarm in alarms]

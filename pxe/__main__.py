@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bootstrap import config
@@ -13,9 +13,12 @@ from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
 from bootstrap.sums import Sums
 from pxe import dnsmasq, interfaces, loaders, probe, report, urgent
+from pxe.events import Event
 from pxe.leases import Leases
 from pxe.observe import Observer
+from pxe.packets import Answer
 from pxe.pidfile import Ready, only_one
+from pxe.sentinel import PERIOD_SECONDS, Sentinel, allowed_of, hostname
 from pxe.service import Gatherer, Service
 from pxe.stop import Stop
 from pxe.supervise import supervise
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         with Stop() as stop, only_one(work / "run" / "pxe.pid"):
             stop.listen()
-            _run(work, runtime, stop, arguments.probe)
+            _run(work, runtime, stop, arguments)
     except FirstlightError as error:
         log.error("%s", error)  # noqa: TRY400  # the text is for people: no traceback
         return error.exit_code
@@ -54,17 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="only look whether the interface and its address are there"
     )
+    parser.add_argument(
+        "--watch-seconds",
+        type=float,
+        default=PERIOD_SECONDS,
+        metavar="SECONDS",
+        help="how often to look for other DHCP servers",
+    )
     parser.add_argument("--verbose", action="store_true", help="log every line of dnsmasq")
     return parser
 
 
-def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: FBT001  # straight from argparse
+def _run(work: Path, runtime: Path, stop: Stop, arguments: argparse.Namespace) -> None:
     if os.geteuid() != 0:
         raise PreflightError("pxe needs root, for DHCP's port and packets; start it with sudo")
     cluster = _cluster(work)
     if ended := dnsmasq.end_leftovers(runtime):
         log.warning("ended the dnsmasq that a killed pxe left behind (pid %s)", ", ".join(map(str, ended)))
-    _check_ground(cluster, stop, probes)
+    _check_ground(cluster, stop, arguments.probe)
     _place_loaders(cluster, work, runtime)
     ready = Ready(work / "run" / "pxe.ready")
     reporter = report.Reporter(f"{cluster.secure_url}/v1/pxe/events", report.session(work))
@@ -77,9 +87,12 @@ def _run(work: Path, runtime: Path, stop: Stop, probes: bool) -> None:  # noqa: 
     )
     urgent.prefer(os.getpid(), urgent.READER_NICENESS)
     reporter.start()
+    sentinel = _sentinel(cluster, stop, reporter.put, arguments.watch_seconds)
     try:
+        sentinel.start()
         supervise(service.start, service.listener(observer, events), stop, on_end=ready.withdraw)
     finally:
+        sentinel.stop()
         ready.withdraw()
         reporter.close()
         leases.close()
@@ -115,6 +128,21 @@ def _check_ground(cluster: Cluster, stop: Stop, probes: bool) -> None:  # noqa: 
         log.info("%s: asking whether another DHCP server answers", interface.name)
         probe.refuse_other_servers(interface, stop)
     log.info("dhcp mode %s on %s, address %s", appliance.dhcp.mode, interface.name, appliance.address)
+
+
+def _sentinel(cluster: Cluster, stop: Stop, report: Callable[[Event], None], seconds: float) -> Sentinel:
+    """Return what looks for strange DHCP servers; it does nothing if nobody has said which ones are right."""
+    interface = choose_interface(cluster)
+    allowed = allowed_of(cluster.appliance)
+    if allowed is None:
+        log.info("no other DHCP server is looked for: name the site's own (appliance.dhcp.upstream)")
+
+    def ask() -> frozenset[Answer]:
+        if allowed is None:
+            return frozenset()
+        return probe.ask_all(interface, stop, probe.PATIENCE_SECONDS, hostname())
+
+    return Sentinel(ask, allowed or (), report, period_seconds=seconds)
 
 
 def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:

@@ -8,7 +8,7 @@ LONGEST_TEXT = 200  # characters: a line on a screen; option 60 may bring 255 by
 
 
 class Kind(StrEnum):
-    """What was seen: the DHCP messages of RFC 2131, and the ends that a TFTP transfer can have."""
+    """What was seen: the DHCP messages of RFC 2131, the ends that a TFTP transfer can have, and what we make of it."""
 
     DISCOVER = "discover"
     OFFER = "offer"
@@ -21,11 +21,17 @@ class Kind(StrEnum):
     TFTP_SENT = "tftp-sent"
     TFTP_FAILED = "tftp-failed"
     TFTP_NOT_FOUND = "tftp-not-found"
+    NO_LOADER = "no-loader"
+    ROGUE_DHCP = "rogue-dhcp"
+    ROGUE_DHCP_GONE = "rogue-dhcp-gone"
+
+
+_OF_SERVERS = frozenset({Kind.ROGUE_DHCP, Kind.ROGUE_DHCP_GONE})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One observation of the machine with `mac`; it never decides anything.
+    """One observation of the machine (or the strange DHCP server) with `mac`; it never decides anything.
 
     `mac` is lower case with colons, or empty where only `address` (dotted IPv4) is known. `detail` is text
     for people, already cleaned. `arch` is DHCP option 93 (RFC 4578), None if the machine did not say;
@@ -41,7 +47,8 @@ class Event:
 
     def as_json(self) -> Mapping[str, str | int | None]:
         """Return the object that POST /v1/pxe/events takes."""
-        return {"mac": self.mac, "kind": self.kind.value, "detail": self.detail, "arch": self.arch}
+        said = {"mac": self.mac, "kind": self.kind.value, "detail": self.detail, "arch": self.arch}
+        return {**said, "server": self.address} if self.kind in _OF_SERVERS else said
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:

@@ -1,4 +1,4 @@
-"""Remembers which machine holds which address of the range, across a death of dnsmasq, of pxe and of the computer.
+"""Remembers which machine holds which address of the ranges, across a death of dnsmasq, of pxe and of the computer.
 
 dnsmasq would write its whole lease file at each lease: with 4,000 leases that is most of its time, and one killed
 meanwhile leaves half a file, so that addresses are given away twice. So it keeps leases in its own memory
@@ -43,8 +43,10 @@ class Leases:
             str(machine.address) for machine in machines if machine.address is not None
         )
         self._names = {machine.mac: machine.name for machine in machines}
-        self._range = cluster.appliance.dhcp.range
-        self._seconds = cluster.appliance.dhcp.lease_time
+        dhcp = cluster.appliance.dhcp
+        ranges = (dhcp.range, *(subnet.range for subnet in dhcp.subnets))
+        self._ranges = tuple(given for given in ranges if given is not None)
+        self._seconds = dhcp.lease_time
         self._journal, self._hosts, self._clock = journal, hosts, clock
         self._given: dict[str, tuple[int, str]] = {}  # address -> time, MAC; the newest last
         self._file: int | None = None
@@ -61,7 +63,7 @@ class Leases:
         self._rewrite()
 
     def hear(self, chunk: bytes) -> None:
-        """Note each machine and address of the range that dnsmasq says, in its log, to have brought together.
+        """Note each machine and address of the ranges that dnsmasq says, in its log, to have brought together.
 
         `chunk` may begin and end in the middle of a line.
         """
@@ -109,9 +111,10 @@ class Leases:
 
     def _is_in_range(self, address: str) -> bool:
         try:
-            return self._range is not None and self._range[0] <= IPv4Address(address) <= self._range[1]
+            found = IPv4Address(address)
         except ValueError:
             return False
+        return any(first <= found <= last for first, last in self._ranges)
 
     def _drop_expired(self) -> None:
         now = self._clock()

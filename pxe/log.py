@@ -46,6 +46,7 @@ _KINDS = {
     **{kind.value.upper(): kind for kind in Kind},
     "PXE": Kind.OFFER,  # proxy mode: another server gives the address, we add the boot answer
 }
+_IGNORED = "proxy-ignored"  # proxy mode: heard, and answered with nothing
 _HIGHEST_ARCH = 0xFFFF
 
 
@@ -113,6 +114,8 @@ class LogReader:
     @staticmethod
     def _add_message(packet: _Packet, match: re.Match[str]) -> None:
         kind = _KINDS.get(match["name"])
+        if match["tail"].startswith(_IGNORED):
+            kind = Kind.DISCOVER
         if kind is not None and len(packet.messages) < MOST_MESSAGES:
             packet.messages.append((kind, match["address"] or "", match["mac"], match["tail"]))
 

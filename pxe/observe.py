@@ -61,10 +61,13 @@ class Observer:
             log.info(
                 "%s", ": ".join(filter(None, (known.mac or known.address, known.kind.value, known.detail)))
             )
-            if remark := remark_on(known):
+            remark = remark_on(known)
+            if remark:
                 log.warning("%s: %s", known.mac, remark)
             if _is_machine(known.mac):
                 self._report(known)
+                if remark:
+                    self._report(dataclasses.replace(known, kind=Kind.NO_LOADER, detail=remark))
 
     def _with_mac(self, event: Event) -> Event:
         if event.mac or not event.address:

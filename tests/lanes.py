@@ -32,8 +32,12 @@ WAITING = frozenset(
         "test_node_hosts",
         "test_power_drivers",
         "test_power_machine",
+        "test_pxe_beside",
         "test_pxe_refusals",
+        "test_pxe_relay",
+        "test_pxe_rogue",
         "test_pxe_serving",
+        "test_pxe_site_server",
         "test_pxe_table",
     }
 )

@@ -285,7 +285,7 @@ def own_addresses(
 ) -> frozenset[IPv4Address]:
     """Return the addresses that a machine may serve on: its reserved one, else the one that it has told us.
 
-    What a machine tells counts only if it is of the provisioning network and nobody else's.
+    What a machine tells counts only if it is of the machines' networks and nobody else's.
     """
     machine = cluster.machine_by_mac(record.mac)
     if machine is not None and machine.address is not None:
@@ -296,6 +296,6 @@ def own_addresses(
     taken = {cluster.appliance.address.ip, *(host.address for host in cluster.control_plane.hosts)}
     taken |= {one.address for one in cluster.machines if one.address is not None}
     taken |= {IPv4Address(one.address) for one in others if one.address and one.mac != record.mac}
-    if str(told) == cluster.kubernetes.endpoint_host or told not in cluster.appliance.address.network:
+    if str(told) == cluster.kubernetes.endpoint_host or not cluster.is_local(told):
         return frozenset()
     return frozenset() if told in taken else frozenset({told})

@@ -125,12 +125,13 @@ class Report(Said):
 
 
 class Sighting(Said):
-    """What pxe saw on the wire; `arch` is DHCP option 93."""
+    """What pxe saw on the wire; `arch` is DHCP option 93, `server` the address of a strange DHCP server."""
 
     mac: MacAddress | Literal[""] = ""
     kind: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
     detail: Line = ""
     arch: Annotated[int, Field(ge=0, le=65535)] | None = None
+    server: Annotated[str, Field(pattern=r"^[0-9.]{0,15}$")] = ""
 
 
 def said(kind: Any, *, limit: int = SMALL_BODY) -> tuple[Any, dict[str, Any] | list[Any]]:

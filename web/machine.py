@@ -205,12 +205,12 @@ def _only_told(record: MachineRecord, reason: str) -> Note:
 
 
 def _reachable(cluster: Cluster, text: str) -> str | None:
-    """Return the address that a machine names if it is of the provisioning network: we will connect to it."""
+    """Return the address that a machine names if it is of the machines' networks: we will connect to it."""
     try:
         address = IPv4Address(text)
     except ValueError:
         return None
-    return str(address) if address in cluster.appliance.address.network else None
+    return str(address) if cluster.is_local(address) else None
 
 
 def _facts(mac: str, facts: Facts) -> Write | None:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bootstrap.model import Cluster
 from bootstrap.records.ledger import UNKNOWN, Note
+from web import alarms
 from web.bodies import FACTS_BODY, Sighting, said
 from web.listeners import Access, Routes
 from web.site import Site
@@ -22,7 +23,9 @@ def add(routes: Routes, site: Site) -> None:
     @routes.post("/v1/pxe/events", Access.PXE)
     def pxe_events() -> Response:
         sightings, _ = said(Sightings, limit=FACTS_BODY)
-        notes = list(_notes(site, sightings))
+        for sighting in sightings:
+            alarms.take(site, sighting)
+        notes = list(_notes(site, [one for one in sightings if one.kind not in alarms.KINDS]))
         if notes:
             site.ledger.note(*notes)
         return jsonify(accepted=len(notes))

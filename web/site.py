@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from bootstrap.kubernetes.seen import NodeView
 from bootstrap.model import Cluster, Machine
+from bootstrap.records.alarms import Alarms
 from bootstrap.records.documents import NODE, Documents
 from bootstrap.records.enrolment import enrol
 from bootstrap.records.ledger import Ledger
@@ -70,6 +71,7 @@ class Site:
         self.connect = connect
         self.ledger = Ledger(store, clock)
         self.strangers = Strangers(self.ledger, clock)
+        self.alarms = Alarms(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from bootstrap.cli.main import Call
 from bootstrap.cli.results import emit, stderr, stdout, table
 from bootstrap.errors import FirstlightError, UsageError
 from bootstrap.operator import Operator
-from bootstrap.status import HEADINGS, is_broken, rows, stranger
+from bootstrap.status import HEADINGS, alarm_lines, is_broken, rows, stranger
 
 REFRESH_SECONDS = 1.0
 EXIT_PARTLY = 3
@@ -32,24 +34,28 @@ def operator(call: Call) -> Operator:
 def status(call: Call, watch: bool) -> int:  # noqa: FBT001  # click calls it
     """Show every machine: state, firmware, address, disk, since when, and what it does.
 
-    Control-plane hosts that are nodes too (`node: true`) stand after the machines, with pool control-plane.
-    Exits 1 if a machine waits for a person.
+    Control-plane hosts that are nodes too (`node: true`) stand after the machines, with pool control-plane, and then
+    alarms of the network, such as a strange DHCP server. Exits 1 if a machine or an alarm waits for a person.
     """
     asked = operator(call)
     if watch:
         follow(asked)
     machines = asked.machines()
     show(call, [*machines, *asked.hosts()])
-    return int(any(map(is_broken, machines)))
+    alarms = alarm_lines(asked.alarms(), datetime.now(UTC))
+    for line in alarms:
+        stderr().print(line, style="bold red")
+    return int(bool(alarms) or any(map(is_broken, machines)))
 
 
 def follow(asked: Operator) -> None:
     """Draw the machines until Ctrl-C."""
     with Live(console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(
-                table(HEADINGS, rows([*asked.machines(), *asked.hosts()], datetime.now(UTC))), refresh=True
-            )
+            now = datetime.now(UTC)
+            lines = [Text(line, style="bold red") for line in alarm_lines(asked.alarms(), now)]
+            shown = rows([*asked.machines(), *asked.hosts()], now)
+            live.update(Group(table(HEADINGS, shown), *lines), refresh=True)
             time.sleep(REFRESH_SECONDS)
 
 

@@ -49,6 +49,11 @@ VERBS = {
         "Print the JSON Schema of the configuration, for editors. Changes nothing.",
     ),
     "render": ("documents", "render", "Write every document into a folder; makes the keys that are missing."),
+    "dhcp-options": (
+        "site_dhcp",
+        "dhcp_options",
+        "Print what to set on a DHCP server that is not ours. Changes nothing.",
+    ),
     "plan": ("documents", "plan", "Show what `up` would change, with a diff. Changes nothing."),
     "apply": (
         "apply",

@@ -1,7 +1,7 @@
 """WHAT A CLUSTER IS: frozen values, no I/O; a field's docstring is its documentation."""
 
 from bootstrap.model.addons import AddonChoice
-from bootstrap.model.appliance import Appliance, Dhcp
+from bootstrap.model.appliance import Appliance, Dhcp, Subnet
 from bootstrap.model.cluster import Cluster
 from bootstrap.model.images import DebianImage, Images
 from bootstrap.model.kubernetes import ControlPlane, Etcd, Host, Kubernetes, Metadata, Ssh
@@ -38,6 +38,7 @@ __all__ = [
     "Pool",
     "Power",
     "Ssh",
+    "Subnet",
     "Taint",
     "mac_from",
 ]

@@ -4,11 +4,30 @@ from typing import Literal
 
 from pydantic import Field
 
-from bootstrap.model.addresses import Address, AddressInNetwork, AddressOrName, AddressPair, HttpsUrl, Url
+from bootstrap.model.addresses import (
+    Address,
+    AddressInNetwork,
+    AddressOrName,
+    AddressPair,
+    HttpsUrl,
+    Network,
+    Url,
+)
 from bootstrap.model.amounts import Duration
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
 from bootstrap.model.types import Domain, FilePath, Interface, Sha256
+
+
+class Subnet(Model):
+    """A further network with machines, behind a router that relays their DHCP to us."""
+
+    subnet: Network
+    """The network; its relay asks with an address of it (giaddr, RFC 2131)."""
+    gateway: Address | None = None
+    """The router that machines there get (mode server)."""
+    range: AddressPair | None = None
+    """First and last address for machines there without a reservation (mode server)."""
 
 
 class Dhcp(Model):
@@ -20,6 +39,10 @@ class Dhcp(Model):
     """First and last address for machines without a reservation (mode server)."""
     lease_time: Duration = 3600
     """How long a machine may keep an address."""
+    subnets: tuple[Subnet, ...] = ()
+    """Further networks with machines, behind routers that relay DHCP."""
+    upstream: tuple[Address, ...] = ()
+    """The site's DHCP servers (mode proxy or off): any other one that answers is an alarm."""
 
 
 class StateStore(Model):

@@ -1,6 +1,7 @@
 """The whole cluster, as one value."""
 
 from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
 from pydantic import Field
@@ -57,6 +58,25 @@ class Cluster(Model):
     def secure_url(self) -> str:
         """Return where machines do everything after that: https with the provisioning certificate."""
         return f"https://{self.appliance.address.ip}:{self.appliance.https_port}"
+
+    @property
+    def networks(self) -> tuple[IPv4Network, ...]:
+        """Return the networks where machines are: the appliance's own, then those behind relays."""
+        return (self.appliance.address.network, *(one.subnet for one in self.appliance.dhcp.subnets))
+
+    def is_local(self, address: IPv4Address) -> bool:
+        """Return whether `address` is in one of the machines' networks."""
+        return any(address in network for network in self.networks)
+
+    def route_of(self, address: IPv4Address) -> tuple[int, IPv4Address | None]:
+        """Return the prefix length and the router of the network that holds `address`.
+
+        One that is in none of ours is taken to be in the appliance's own.
+        """
+        for one in self.appliance.dhcp.subnets:
+            if address in one.subnet:
+                return one.subnet.prefixlen, one.gateway
+        return self.appliance.address.network.prefixlen, self.appliance.gateway
 
     @cached_property
     def _pools(self) -> dict[str, Pool]:

@@ -123,6 +123,16 @@ class MachineRecord(Record):
         return max((end for end in ends if end is not None), default=None)
 
 
+class Alarm(Record):
+    """Something wrong with the network that no machine's record shows; `identity` tells it from others."""
+
+    identity: str
+    kind: str
+    text: str
+    first_seen: datetime
+    last_seen: datetime
+
+
 class Stranger(Record):
     """A machine that the configuration does not list."""
 

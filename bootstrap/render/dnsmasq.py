@@ -1,9 +1,9 @@
 """The dnsmasq.conf of a cluster: leases, loaders, and where iPXE goes on."""
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
 
-from bootstrap.model import Appliance, Cluster, Machine
+from bootstrap.model import Appliance, Cluster, Machine, Subnet
 from bootstrap.render.firmware import TABLE
 from bootstrap.templates import render
 
@@ -14,14 +14,15 @@ _LEASE_MAX = 100_000
 def dnsmasq_conf(cluster: Cluster) -> str:
     """Return dnsmasq.conf for the mode in `appliance.dhcp`: server, proxy or off."""
     appliance = cluster.appliance
-    first, last = _range(appliance)
+    own = appliance.address.network
+    first, last = _ends(own, appliance.dhcp.range)
     return render(
         "dnsmasq/dnsmasq.conf.j2",
         mode=appliance.dhcp.mode,
         interface=appliance.interface,
         address=appliance.address.ip,
-        network=appliance.address.network.network_address,
-        netmask=appliance.address.network.netmask,
+        netmask=own.netmask,
+        networks=[_network(number, one) for number, one in enumerate(_networks(appliance))],
         first=first,
         last=last,
         lease_time=appliance.dhcp.lease_time,
@@ -37,12 +38,31 @@ def dnsmasq_conf(cluster: Cluster) -> str:
     )
 
 
-def _range(appliance: Appliance) -> tuple[str, str]:
+def _ends(network: IPv4Network, given: tuple[IPv4Address, IPv4Address] | None) -> tuple[str, str]:
     """Return first and last address for unlisted machines; with no range only listed ones are answered."""
-    if appliance.dhcp.range is None:
-        return str(appliance.address.network.network_address), "static"
-    first, last = appliance.dhcp.range
-    return str(first), str(last)
+    if given is None:
+        return str(network.network_address), "static"
+    return str(given[0]), str(given[1])
+
+
+def _networks(appliance: Appliance) -> tuple[Subnet, ...]:
+    """Return the networks of the machines: our own, then those behind relays."""
+    dhcp = appliance.dhcp
+    own = Subnet(subnet=appliance.address.network, gateway=appliance.gateway, range=dhcp.range)
+    return (own, *dhcp.subnets)
+
+
+def _network(number: int, subnet: Subnet) -> Mapping[str, str]:
+    """Return what is said of one network; `tag` is on every packet that came from there."""
+    first, last = _ends(subnet.subnet, subnet.range)
+    return {
+        "tag": f"network-{number}",
+        "address": str(subnet.subnet.network_address),
+        "netmask": str(subnet.subnet.netmask),
+        "gateway": str(subnet.gateway),
+        "first": first,
+        "last": last,
+    }
 
 
 def _values(addresses: Iterable[IPv4Address]) -> str:

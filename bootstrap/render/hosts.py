@@ -44,10 +44,11 @@ def host_ignition(cluster: Cluster, host: Host) -> bytes:
 
 def _network_files(cluster: Cluster, host: Host, mac: str) -> Iterator[ignition.Node]:
     """Yield the fixed address for both network managers; each leaves the other's file alone."""
+    prefixlen, gateway = cluster.route_of(host.address)
     values = {
         "mac": mac,
-        "address": f"{host.address}/{cluster.appliance.address.network.prefixlen}",
-        "gateway": cluster.appliance.gateway or "",
+        "address": f"{host.address}/{prefixlen}",
+        "gateway": gateway or "",
         "dns": [str(server) for server in cluster.appliance.dns],
     }
     networkd = render("systemd/host.network.j2", **values)
@@ -79,14 +80,14 @@ def _user_data(cluster: Cluster, host: Host) -> Mapping[str, object]:
 
 def _network(cluster: Cluster, host: Host, mac: str) -> Mapping[str, object]:
     """Return cloud-init's network configuration, version 2."""
-    network = cluster.appliance.address.network
+    prefixlen, gateway = cluster.route_of(host.address)
     card: dict[str, Any] = {
         "match": {"macaddress": mac},
-        "addresses": [f"{host.address}/{network.prefixlen}"],
+        "addresses": [f"{host.address}/{prefixlen}"],
         "dhcp4": False,
     }
-    if cluster.appliance.gateway:
-        card["routes"] = [{"to": "0.0.0.0/0", "via": str(cluster.appliance.gateway)}]
+    if gateway:
+        card["routes"] = [{"to": "0.0.0.0/0", "via": str(gateway)}]
     if cluster.appliance.dns:
         card["nameservers"] = {"addresses": [str(server) for server in cluster.appliance.dns]}
     return {"version": 2, "ethernets": {"firstlight": card}}

@@ -28,6 +28,7 @@ CHECKERS = (
     "gpgv",
     "ignition",  # ignition-validate
     "iptables",
+    "isc-dhcp-server",  # a site's own DHCP server
     "jq",
     "kea-admin",  # perfdhcp
     "kea-dhcp4-server",  # what dnsmasq is measured beside
@@ -46,7 +47,7 @@ CHECKERS = (
 )
 
 
-SERVERS = {"kea-dhcp4-server", "openipmi", "snmpd"}
+SERVERS = {"isc-dhcp-server", "kea-dhcp4-server", "openipmi", "snmpd"}
 """Packages whose service shall not start with this computer: tests run the program themselves."""
 
 CLOUD_INIT_OFF = Path("/etc/cloud/cloud-init.disabled")

@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from bootstrap.render.bundle import render_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 CLONE_NEWNET = 0x40000000
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1  # linux/if_packet.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _NUMBERS = itertools.count(1)
 SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
 KNOWN_MAC, KNOWN_ADDRESS = "52:54:00:77:00:01", "10.77.0.101"
@@ -211,11 +214,16 @@ class Pxe:
 
 @contextmanager
 def bench(
-    tmp: Path, *, interface: str = "srv0", address: str = f"{SERVER}/24", dhcp: str = SERVER_MODE
+    tmp: Path,
+    *,
+    interface: str = "srv0",
+    address: str = f"{SERVER}/24",
+    dhcp: str = SERVER_MODE,
+    machines: str = "",
 ) -> Iterator[Bench]:
-    """Render a cluster into a work folder, with real keys."""
+    """Render a cluster into a work folder, with real keys; `machines` are more lines of that list."""
     source = tmp / "config.yaml"
-    source.write_text(CONFIG.format(interface=interface, address=address, dhcp=dhcp))
+    source.write_text(CONFIG.format(interface=interface, address=address, dhcp=dhcp) + machines)
     cluster = config.load([source])
     work = tmp / "work"
     work.mkdir(mode=0o700)
@@ -238,10 +246,17 @@ class DhcpClient:
     """Asks DHCP questions by raw packets, under any MAC."""
 
     def __init__(self, where: Segment, interface: str = "cli0") -> None:
+        self.interface = interface
         with inside(where.client):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         with inside(where.client):
             self._socket.bind((interface, 0x0800))
+            # Some servers answer to the asking MAC, which is not the interface's.
+            index = socket.if_nametoindex(interface)
+        membership = struct.pack("@iHH8s", index, PACKET_MR_PROMISC, 0, bytes(8))  # struct packet_mreq
+        self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
+        # Hundreds of answers may come while questions are still being sent.
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         self._xid = 0x1000
 
     def close(self) -> None:
@@ -250,25 +265,72 @@ class DhcpClient:
 
     def ask(self, kind: str, mac: str, options: Options = (), *, seconds: float = 2.0) -> Packet | None:
         """Broadcast a message of `kind` and return the answer's BOOTP layer, or None."""
-        frame = (
-            Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
-            / IP(src="0.0.0.0", dst="255.255.255.255")
-            / UDP(sport=68, dport=67)
-            / self._bootp(mac)
-            / DHCP(options=[("message-type", kind), *options, "end"])
-        )
-        return self._exchange(frame, 68, seconds)
+        return self._exchange(self._broadcast(kind, mac, options), 68, seconds)
 
-    def ask_boot_server(self, mac: str, options: Options, server_mac: str) -> Packet | None:
-        """Send a REQUEST to the PXE boot server's port 4011, as UEFI does after a proxyDHCP offer."""
+    def ask_all(self, questions: Mapping[str, Options], *, seconds: float = 2.0) -> dict[str, Packet]:
+        """Broadcast a DISCOVER with these options under each MAC; return the answers of those who got one.
+
+        It ends when no answer came for `seconds`.
+        """
+        macs = {}
+        for mac, options in questions.items():
+            self._socket.send(bytes(self._broadcast("discover", mac, options)))
+            macs[self._xid] = mac
+        answers: dict[str, Packet] = {}
+        self._socket.settimeout(seconds)
+        while len(answers) < len(questions):
+            try:
+                answer = Ether(self._socket.recv(65535))
+            except TimeoutError:
+                break
+            if BOOTP in answer and answer[BOOTP].op == 2 and answer[BOOTP].xid in macs:
+                answers.setdefault(macs[answer[BOOTP].xid], answer[BOOTP])
+        return answers
+
+    def ask_each(self, mac: str, options: Options, *, seconds: float = 0.7) -> list[Packet]:
+        """Broadcast one DISCOVER and return every answer that comes within `seconds`."""
+        self._socket.send(bytes(self._broadcast("discover", mac, options)))
+        answers = []
+        deadline = time.monotonic() + seconds
+        while (answer := self._next(68, deadline)) is not None:
+            answers.append(answer)
+        return answers
+
+    def ask_boot_server(
+        self, mac: str, options: Options, server_mac: str, source: str = CLIENT
+    ) -> Packet | None:
+        """Send a REQUEST to the PXE boot server's port 4011, as UEFI does after a proxyDHCP offer.
+
+        `source` is the machine's address; `server_mac` is that of the server, or of the router to it.
+        """
         frame = (
             Ether(src=mac, dst=server_mac)
-            / IP(src=CLIENT, dst=SERVER)
+            / IP(src=source, dst=SERVER)
             / UDP(sport=4011, dport=4011)
-            / self._bootp(mac, ciaddr=CLIENT)
+            / self._bootp(mac, ciaddr=source)
             / DHCP(options=[("message-type", "request"), *options, "end"])
         )
         return self._exchange(frame, 4011, 2.0)
+
+    def renew(self, mac: str, address: str, router_mac: str) -> Packet | None:
+        """Ask the server itself for more time, by way of the router; return its answer."""
+        frame = (
+            Ether(src=mac, dst=router_mac)
+            / IP(src=address, dst=SERVER)
+            / UDP(sport=68, dport=67)
+            / self._bootp(mac, ciaddr=address)
+            / DHCP(options=[("message-type", "request"), "end"])
+        )
+        return self._exchange(frame, 68, 2.0)
+
+    @contextmanager
+    def holding(self, where: Segment, address: str) -> Iterator[None]:
+        """Have the client's side answer for `address`: what is sent to it must find its way."""
+        run("ip", "-n", where.client, "address", "add", f"{address}/24", "dev", self.interface)
+        try:
+            yield
+        finally:
+            run("ip", "-n", where.client, "address", "delete", f"{address}/24", "dev", self.interface)
 
     def lease(self, mac: str, options: Options = ()) -> str:
         """Go through DISCOVER, OFFER, REQUEST and ACK; return the address."""
@@ -280,6 +342,15 @@ class DhcpClient:
         assert option(acknowledged, "message-type") == 5
         return str(acknowledged.yiaddr)
 
+    def _broadcast(self, kind: str, mac: str, options: Options) -> Packet:
+        return (
+            Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
+            / IP(src="0.0.0.0", dst="255.255.255.255")
+            / UDP(sport=68, dport=67)
+            / self._bootp(mac)
+            / DHCP(options=[("message-type", kind), *options, "end"])
+        )
+
     def _bootp(self, mac: str, ciaddr: str = "0.0.0.0") -> Packet:
         self._xid += 1
         chaddr = bytes.fromhex(mac.replace(":", "")) + bytes(10)
@@ -287,7 +358,10 @@ class DhcpClient:
 
     def _exchange(self, frame: Packet, port: int, seconds: float) -> Packet | None:
         self._socket.send(bytes(frame))
-        deadline = time.monotonic() + seconds
+        return self._next(port, time.monotonic() + seconds)
+
+    def _next(self, port: int, deadline: float) -> Packet | None:
+        """Return the next answer to the last question that comes to `port` in time."""
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:

@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -24,10 +24,12 @@ from bootstrap.keys import ensure_keys
 from bootstrap.model import Cluster
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from pxe import urgent
-from tests.system.pxe_segment import Bench, DhcpClient, Segment, option, run, wait_for
+from tests.system.pxe_segment import Bench, DhcpClient, Pxe, Segment, option, run, wait_for
 
 RESERVATIONS, CLIENTS, PER_SECOND = 10_000, 4_000, 1_000
 SERVER, CLIENT = "10.88.0.1", "10.88.0.2"
+RELAY = "10.89.0.2"
+"""perfdhcp speaks as a relay does: its own address is the one that it says the machines are behind (giaddr)."""
 LISTED_MAC, UNLISTED_MAC = 0x525410000000, 0x5254AA000000
 FIRST_RESERVED = IPv4Address("10.88.64.0")
 # dnsmasq picks an address by a hash of the MAC. In this size 4,000 MACs in a row have a place each; in 16,384 they
@@ -45,13 +47,14 @@ etcd: {members: [m1]}
 appliance:
   interface: srv0
   address: 10.88.0.1/16
-  dhcp: {mode: server, range: [10.88.128.0, 10.88.191.71]}
+  dhcp: DHCP
 pools:
   - name: workers
     os: {family: debian, release: "13"}
     disk: {select: {type: virtio}}
 machines:
 """
+SERVER_MODE = "{mode: server, range: [10.88.128.0, 10.88.191.71]}"
 _PCAP_HEADER, _RECORD = 24, struct.Struct("<IIII")
 _ETHERNET, _PORT = 14, 67
 _FIXED = 236  # bytes of a BOOTP message before its options (RFC 2131), which begin with a cookie of 4
@@ -64,13 +67,13 @@ def mac_text(number: int) -> str:
     return number.to_bytes(6, "big").hex(":")
 
 
-def reservations() -> Mapping[str, str]:
-    """Return the address of each listed MAC.
+def reservations(first: IPv4Address = FIRST_RESERVED) -> Mapping[str, str]:
+    """Return the address of each listed MAC, from `first` on.
 
     The order is shuffled, always in the same way: dnsmasq searches its list from one end, and those who storm must
     not all stand at the near one.
     """
-    pairs = [(mac_text(LISTED_MAC + number), str(FIRST_RESERVED + number)) for number in range(RESERVATIONS)]
+    pairs = [(mac_text(LISTED_MAC + number), str(first + number)) for number in range(RESERVATIONS)]
     random.Random(0).shuffle(pairs)
     return dict(pairs)
 
@@ -88,6 +91,8 @@ def cable() -> Iterator[Segment]:
             run("ip", "-n", namespace, "address", "add", f"{address}/16", "dev", name)
             run("ip", "-n", namespace, "link", "set", name, "up")
             run("ip", "-n", namespace, "link", "set", "lo", "up")
+        run("ip", "-n", made.client, "address", "add", f"{RELAY}/16", "dev", "cli0")
+        run("ip", "-n", made.server, "route", "add", "10.89.0.0/16", "via", CLIENT)
         yield made
     finally:
         for namespace, _, _ in sides:
@@ -96,14 +101,14 @@ def cable() -> Iterator[Segment]:
             run("ip", "netns", "delete", namespace, check=False)
 
 
-def cluster_of(folder: Path, machines: Mapping[str, str]) -> Cluster:
+def cluster_of(folder: Path, machines: Mapping[str, str], dhcp: str = SERVER_MODE) -> Cluster:
     """Return a cluster that lists `machines`, through a real config.yaml."""
     rows = (
         f'  - {{name: w{number}, mac: "{mac}", pool: workers, address: {address}}}\n'
         for number, (mac, address) in enumerate(machines.items())
     )
     source = folder / "config.yaml"
-    source.write_text(_CONFIG + "".join(rows))
+    source.write_text(_CONFIG.replace("DHCP", dhcp, 1) + "".join(rows))
     return config.load([source])
 
 
@@ -191,9 +196,20 @@ class Storm:
         return f"{self.acknowledged:,} of {self.sent:,}, worst offer {self.worst_offer:.1f} ms"
 
 
-def storm(where: Segment, first_mac: int, clients: int, per_second: int = PER_SECOND) -> Storm:
-    """Have as many clients, each with a MAC of its own, ask for a lease once."""
-    return end_storm(begin_storm(where, first_mac, clients, per_second))
+def storm(
+    where: Segment,
+    first_mac: int,
+    clients: int,
+    per_second: int = PER_SECOND,
+    *,
+    source: str = CLIENT,
+    options: Sequence[str] = (),
+) -> Storm:
+    """Have as many clients, each with a MAC of its own, ask for a lease once.
+
+    `source` is the relay's address; `options` are more of perfdhcp's.
+    """
+    return end_storm(begin_storm(where, first_mac, clients, per_second, source=source, options=options))
 
 
 def end_storm(begun: subprocess.Popen[str]) -> Storm:
@@ -202,18 +218,27 @@ def end_storm(begun: subprocess.Popen[str]) -> Storm:
     return storm_in(text)
 
 
-def begin_storm(where: Segment, first_mac: int, clients: int, per_second: int) -> subprocess.Popen[str]:
+def begin_storm(
+    where: Segment,
+    first_mac: int,
+    clients: int,
+    per_second: int,
+    *,
+    source: str = CLIENT,
+    options: Sequence[str] = (),
+) -> subprocess.Popen[str]:
     """Start `clients` exchanges at `per_second`, and do not wait for their end.
 
     4,000 machines have 4,000 queues for what they are sent; perfdhcp's one must not be what overflows, with either
     server.
     """
-    options = (
-        f"-4 -r {per_second} -n {clients} -R {clients} -d {LOST_SECONDS} -W {LOST_SECONDS}000000 -l {CLIENT}"
+    usual = (
+        f"-4 -r {per_second} -n {clients} -R {clients} -d {LOST_SECONDS} -W {LOST_SECONDS}000000 -l {source}"
     )
     begun = subprocess.Popen(
         (
-            *f"ip netns exec {where.client} perfdhcp {options}".split(),
+            *f"ip netns exec {where.client} perfdhcp {usual}".split(),
+            *options,
             "-b",
             f"mac={mac_text(first_mac)}",
             SERVER,
@@ -304,6 +329,35 @@ def lease_alone(where: Segment, macs: Collection[str]) -> None:
             assert option(given, "message-type") == _ACK, (mac, offer.yiaddr)
     finally:
         client.close()
+
+
+class Ours:
+    """Our pxe while a storm passes; everything that the server said is in `owners` afterwards."""
+
+    def __init__(self, where: Segment, ground: Bench, capture: Path) -> None:
+        self._where, self._ground, self.capture = where, ground, capture
+        self._stack = ExitStack()
+        self.owners: dict[str, frozenset[str]] = {}
+
+    def __enter__(self) -> Pxe:
+        (self._ground.work / "run" / "leases").unlink(missing_ok=True)
+        pxe = self._ground.start(self._where, "--no-probe")
+        self._stack.callback(self._end, pxe)
+        pxe.await_ready()
+        self._stack.enter_context(capture(self._where, self.capture))
+        return pxe
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.owners = dict(acknowledged(self.capture))
+
+    @staticmethod
+    def _end(pxe: Pxe) -> None:
+        pxe.process.terminate()
+        try:
+            pxe.wait()
+        finally:
+            pxe.process.kill()
 
 
 def duplicates(owners: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:

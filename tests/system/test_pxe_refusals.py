@@ -3,14 +3,13 @@
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.system.pxe_segment import CLIENT, SERVER, Segment, bench, inside, run, segment, wait_for
+from tests.system.site_servers import stranger
 
 pytestmark = pytest.mark.system
 
@@ -19,36 +18,6 @@ pytestmark = pytest.mark.system
 def cable() -> Iterator[Segment]:
     with segment() as made:
         yield made
-
-
-@contextmanager
-def stranger(where: Segment, namespace: str, interface: str, folder: Path, *options: str) -> Iterator[int]:
-    """Run another dnsmasq as DHCP server on the segment; yields its pid."""
-    argv = (
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--bind-interfaces",
-        "--pid-file=",
-    )
-    log = folder / "stranger.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            (
-                *("ip", "netns", "exec", namespace, *argv, f"--interface={interface}", "--log-facility=-"),
-                f"--dhcp-leasefile={folder}/stranger.leases",
-                *options,
-            ),
-            stderr=output,
-        )
-    try:
-        assert wait_for(lambda: "started" in log.read_text())
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-        assert where.pids(namespace) == ()
 
 
 def refusal(cable: Segment, tmp_path: Path, **how: str) -> str:
@@ -73,7 +42,7 @@ def test_another_dhcp_server_is_named_with_address_and_mac(
 ) -> None:
     shown = run("ip", "-n", cable.client, "-brief", "link", "show", "cli0").stdout
     mac = shown.split()[2]
-    with stranger(cable, cable.client, "cli0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220", *pinging):
+    with stranger(cable.client, "cli0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220", *pinging):
         text = refusal(cable, tmp_path)
     assert f"another DHCP server answers on srv0: {CLIENT} (MAC {mac}), which offers 10.77.0.2" in text
     assert "mode: proxy" in text
@@ -81,7 +50,7 @@ def test_another_dhcp_server_is_named_with_address_and_mac(
 
 def test_a_proxy_dhcp_server_is_named_too(cable: Segment, tmp_path: Path) -> None:
     options = ("--dhcp-range=10.77.0.0,proxy", "--pxe-service=7,x,x.efi", "--pxe-prompt=x,0")
-    with stranger(cable, cable.client, "cli0", tmp_path, *options):
+    with stranger(cable.client, "cli0", tmp_path, *options):
         text = refusal(cable, tmp_path)
     assert CLIENT in text
     assert "which is a proxyDHCP server" in text
@@ -89,7 +58,7 @@ def test_a_proxy_dhcp_server_is_named_too(cable: Segment, tmp_path: Path) -> Non
 
 def test_another_dhcp_server_is_welcome_in_proxy_mode(cable: Segment, tmp_path: Path) -> None:
     with (
-        stranger(cable, cable.client, "cli0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220"),
+        stranger(cable.client, "cli0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220"),
         bench(tmp_path, dhcp="{mode: proxy}") as ground,
     ):
         started = ground.start(cable)
@@ -98,9 +67,9 @@ def test_another_dhcp_server_is_welcome_in_proxy_mode(cable: Segment, tmp_path: 
 
 
 def test_a_dhcp_server_of_this_computer_is_named_by_its_pid(cable: Segment, tmp_path: Path) -> None:
-    with stranger(cable, cable.server, "srv0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220") as pid:
+    with stranger(cable.server, "srv0", tmp_path, "--dhcp-range=10.77.0.200,10.77.0.220") as site:
         text = refusal(cable, tmp_path)
-    assert f"pid {pid} (dnsmasq" in text
+    assert f"pid {site.pid} (dnsmasq" in text
     assert "serves DHCP on srv0 already" in text
 
 

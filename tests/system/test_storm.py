@@ -46,35 +46,6 @@ def rack(
         yield where, ground
 
 
-class Ours:
-    """Our pxe while a storm passes; everything that the server said is in `owners` afterwards."""
-
-    def __init__(self, where: Segment, ground: Bench, capture: Path) -> None:
-        self._where, self._ground, self.capture = where, ground, capture
-        self._stack = ExitStack()
-        self.owners: dict[str, frozenset[str]] = {}
-
-    def __enter__(self) -> Pxe:
-        (self._ground.work / "run" / "leases").unlink(missing_ok=True)
-        pxe = self._ground.start(self._where, "--no-probe")
-        self._stack.callback(self._end, pxe)
-        pxe.await_ready()
-        self._stack.enter_context(storm_bench.capture(self._where, self.capture))
-        return pxe
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self.owners = dict(storm_bench.acknowledged(self.capture))
-
-    @staticmethod
-    def _end(pxe: Pxe) -> None:
-        pxe.process.terminate()
-        try:
-            pxe.wait()
-        finally:
-            pxe.process.kill()
-
-
 def killed(pxe: Pxe) -> None:
     """Kill dnsmasq and wait until its successor serves."""
     before = pxe.dnsmasq_pid()
@@ -83,7 +54,7 @@ def killed(pxe: Pxe) -> None:
     assert wait_for(lambda: pxe.dnsmasq_pid() not in {None, before}, 10), pxe.text()
 
 
-def ask_again(where: Segment, passed: Ours, first_mac: int) -> int:
+def ask_again(where: Segment, passed: storm_bench.Ours, first_mac: int) -> int:
     """Let the same machines ask once more, and those that still have nothing one by one; return how many they were."""
     storm_bench.storm(where, first_mac, CLIENTS, PER_SECOND // 2)
     time.sleep(SETTLE_SECONDS)
@@ -96,7 +67,7 @@ def macs(first: int) -> set[str]:
     return {storm_bench.mac_text(first + number) for number in range(CLIENTS)}
 
 
-def served(passed: Ours, first_mac: int) -> int:
+def served(passed: storm_bench.Ours, first_mac: int) -> int:
     """Return to how many of these machines an address was given, by the packets on the cable.
 
     perfdhcp's own count is a little low: it ends with the last offer, and may not see the last acknowledgements.
@@ -115,7 +86,7 @@ def test_4000_listed_machines_are_all_answered_at_once(
     for number in range(count):
         with storm_bench.kea(where, tmp_path / f"kea{number}", machines):
             theirs.append(storm_bench.storm(where, LISTED_MAC, CLIENTS))
-        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")):
+        with (passed := storm_bench.Ours(where, ground, tmp_path / f"{number}.pcap")):
             ours.append(storm_bench.storm(where, LISTED_MAC, CLIENTS))
         assert all(
             owners == {mac for mac in owners if machines[mac] == a} for a, owners in passed.owners.items()
@@ -144,7 +115,7 @@ def test_4000_unlisted_machines_never_share_an_address(
     count = rounds(ci=1, soak=5)
     firsts = []
     for number in range(count):
-        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")):
+        with (passed := storm_bench.Ours(where, ground, tmp_path / f"{number}.pcap")):
             firsts.append(storm_bench.storm(where, UNLISTED_MAC, CLIENTS).acknowledged)
             ask_again(where, passed, UNLISTED_MAC)
         assert storm_bench.duplicates(passed.owners) == {}
@@ -171,7 +142,7 @@ def test_dnsmasq_killed_in_the_storm_gives_no_address_twice(
     kept, alone = [], []
     for number in range(count):
         at = dice(f"{request.node.name}/{number}").uniform(1.0, 3.0)
-        with (passed := Ours(where, ground, tmp_path / f"{number}.pcap")) as pxe:
+        with (passed := storm_bench.Ours(where, ground, tmp_path / f"{number}.pcap")) as pxe:
             begun = storm_bench.begin_storm(where, first_mac, CLIENTS, PER_SECOND)
             time.sleep(at)
             killed(pxe)
@@ -202,7 +173,7 @@ def test_300_machines_fetch_the_loader_at_once(
     count = rounds(ci=1, soak=5)
     wanted = LOADER.read_bytes()
     for number in range(count):
-        with Ours(where, ground, tmp_path / f"{number}.pcap"):
+        with storm_bench.Ours(where, ground, tmp_path / f"{number}.pcap"):
             fetched = storm_tftp.fetch(where, storm_bench.SERVER, LOADER.name, FETCHERS)
         assert len(fetched) == FETCHERS
         assert [one for one in fetched if one != wanted] == []

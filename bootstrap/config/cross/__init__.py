@@ -1,11 +1,19 @@
 """RULES ACROSS FIELDS: each looks at the tree as it stands, so that one wrong value hides no other."""
 
-from bootstrap.config.cross import addresses, appliance, kubernetes, lab, names, pools
+from bootstrap.config.cross import addresses, appliance, dhcp, kubernetes, lab, names, pools
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Tree
 from bootstrap.errors import Problem
 
-RULES = (*names.RULES, *addresses.RULES, *appliance.RULES, *pools.RULES, *lab.RULES, *kubernetes.RULES)
+RULES = (
+    *names.RULES,
+    *addresses.RULES,
+    *dhcp.RULES,
+    *appliance.RULES,
+    *pools.RULES,
+    *lab.RULES,
+    *kubernetes.RULES,
+)
 
 
 def check(tree: Tree) -> list[Problem]:

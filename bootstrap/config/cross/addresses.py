@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from itertools import chain, combinations, islice
+from itertools import chain, combinations, islice, product
 
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Path
@@ -17,6 +17,7 @@ SERVICE: Path = ("kubernetes", "serviceSubnet")
 ENDPOINT: Path = ("kubernetes", "controlPlaneEndpoint")
 APPLIANCE: Path = ("appliance", "address")
 RANGE: Path = ("appliance", "dhcp", "range")
+SUBNETS: Path = ("appliance", "dhcp", "subnets")
 NODE_PREFIX = 24
 """Every node gets a /24 of the pod subnet (kube-controller-manager's --node-cidr-mask-size)."""
 LARGEST_SERVICE, SMALLEST_SERVICE = 12, 28
@@ -25,6 +26,16 @@ FREE_TRIED = 4096
 """Addresses looked at for one to suggest."""
 
 Pair = tuple[IPv4Address, IPv4Address]
+
+
+@dataclass(frozen=True)
+class Further:
+    """One item of `appliance.dhcp.subnets`, as far as it can be read; `path` is that of the item."""
+
+    path: Path
+    network: IPv4Network
+    gateway: IPv4Address | None
+    range: Pair | None
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,24 @@ class Layout:
         return self.interface.network if self.interface else None
 
     @cached_property
+    def further(self) -> list[Further]:
+        """The networks behind relays."""
+        found = []
+        for path in self.view.each(*SUBNETS):
+            network = self.view.read(network_from, *path, "subnet")
+            if network is not None:
+                gateway = self.view.read(address_from, *path, "gateway")
+                found.append(Further(path, network, gateway, self._pair(*path, "range")))
+        return found
+
+    def _pair(self, *path: str | int) -> Pair | None:
+        first, last = (self.view.read(address_from, *path, end) for end in (0, 1))
+        return (first, last) if first and last and first <= last else None
+
+    @cached_property
     def dhcp(self) -> Pair | None:
         """The DHCP range, if it is one and not reversed."""
-        first = self.view.read(address_from, *RANGE, 0)
-        last = self.view.read(address_from, *RANGE, 1)
-        return (first, last) if first and last and first <= last else None
+        return self._pair(*RANGE)
 
     @cached_property
     def ours(self) -> list[tuple[Path, IPv4Address]]:
@@ -96,7 +120,7 @@ class Layout:
         after = int(start) - int(self.network[0]) + 1
         numbers = chain(range(after, self.network.num_addresses - 1), range(1, after))
         candidates = (self.network[number] for number in islice(numbers, FREE_TRIED))
-        usable = (a for a in candidates if a not in taken and not (self.dhcp and _holds(self.dhcp, a)))
+        usable = (a for a in candidates if a not in taken and not (self.dhcp and holds(self.dhcp, a)))
         found = next(usable, None)
         return f"such as {found}" if found else "another address"
 
@@ -112,11 +136,13 @@ def _endpoint_address(value: object) -> IPv4Address:
     return address_from(endpoint_from(value).rpartition(":")[0])
 
 
-def _holds(pair: Pair, address: IPv4Address) -> bool:
+def holds(pair: Pair, address: IPv4Address) -> bool:
+    """Return whether `address` is in the range."""
     return pair[0] <= address <= pair[1]
 
 
-def _edge(address: IPv4Address, network: IPv4Network) -> bool:
+def edge(address: IPv4Address, network: IPv4Network) -> bool:
+    """Return whether `address` is the network's own or its broadcast address."""
     return address in (network.network_address, network.broadcast_address)
 
 
@@ -134,6 +160,15 @@ def separate_networks(view: View) -> Iterator[Problem]:
         advice = _apart(list(networks.values()))
         clash = f"{networks[wrong]} overlaps {networks[right]} ({view.where(right)})"
         yield view.problem(wrong, f"{clash}; {advice}")
+    taken = [*networks.values(), *(one.network for one in layout_of(view).further)]
+    for (path, network), far in product(subnets, layout_of(view).further):
+        if path != APPLIANCE and network.overlaps(far.network):
+            where = (*far.path, "subnet")
+            wrong, right = (path, where) if view.has(*path) else (where, path)
+            clash = (
+                f"{network} overlaps {far.network}" if wrong == path else f"{far.network} overlaps {network}"
+            )
+            yield view.problem(wrong, f"{clash} ({view.where(right)}); {_apart(taken)}")
 
 
 def _apart(taken: list[IPv4Network]) -> str:
@@ -172,14 +207,14 @@ def own_address(view: View) -> Iterator[Problem]:
         yield view.problem(
             APPLIANCE, f"{network} has no room for machines; write a prefix length such as {address}/24"
         )
-    elif _edge(address, network):
+    elif edge(address, network):
         yield view.problem(
             APPLIANCE,
             f"{address} is the network or broadcast address of {network}; write such as {network[1]}"
             f"/{network.prefixlen}",
         )
     for path, gateway in layout.ours[1:]:
-        if gateway not in network or _edge(gateway, network):
+        if gateway not in network or edge(gateway, network):
             yield view.problem(path, f"{gateway} is no host of {network}; write the router's address there")
 
 
@@ -190,7 +225,7 @@ def dhcp_range(view: View) -> Iterator[Problem]:
     outside = 0
     for path in ((*RANGE, 0), (*RANGE, 1)):
         end = view.read(address_from, *path)
-        if end and network and (end not in network or _edge(end, network)):
+        if end and network and (end not in network or edge(end, network)):
             outside += 1
             where = f"{network} ({view.where(APPLIANCE)})"
             yield view.problem(path, f"{end} is no host of {where}; write {layout.free}")
@@ -206,38 +241,26 @@ def range_holds_nobody(view: View) -> Iterator[Problem]:
         return
     span = f"{layout.dhcp[0]}-{layout.dhcp[1]}"
     for path, address in layout.ours:
-        if _holds(layout.dhcp, address):
+        if holds(layout.dhcp, address):
             yield view.problem(
                 RANGE, f"{span} holds {address} ({view.where(path)}); write a range without it"
             )
     for path, address in (*layout.hosts, *layout.machines):
-        if _holds(layout.dhcp, address):
+        if holds(layout.dhcp, address):
             yield view.problem(
                 path,
                 f"{address} lies in the DHCP range {span} ({view.where(RANGE)}); write {layout.free}",
             )
 
 
-def dhcp_mode(view: View) -> Iterator[Problem]:
-    """Only a DHCP server has a range."""
-    mode, has_range = view.text("appliance", "dhcp", "mode") or "server", view.has(*RANGE)
-    if mode == "server" and not has_range and view.open("appliance", "dhcp"):
-        yield view.problem(
-            RANGE, "is missing: mode server gives out addresses; add range: [FIRST, LAST], or mode: proxy"
-        )
-    if mode in ("proxy", "off") and has_range:
-        yield view.key_problem(
-            RANGE, f"mode {mode} gives out no addresses; remove range, or write mode: server"
-        )
-
-
 def machine_addresses(view: View) -> Iterator[Problem]:
-    """A machine's address is in the private network and nobody else's."""
+    """A machine's address is in the private network, or one behind a relay, and nobody else's."""
     layout = layout_of(view)
     network = layout.network
     taken = {address: path for path, address in reversed([*layout.ours, *layout.hosts])}
+    networks = [*([network] if network else []), *(one.network for one in layout.further)]
     for path, address in layout.machines:
-        if network and (address not in network or _edge(address, network)):
+        if network and not any(address in one and not edge(address, one) for one in networks):
             yield view.problem(
                 path,
                 f"{address} is no host of {network} ({view.where(APPLIANCE)}); write {layout.free}",
@@ -269,6 +292,7 @@ def metallb(view: View) -> Iterator[Problem]:
     """What MetalLB gives out belongs to nobody else."""
     layout = layout_of(view)
     earlier: list[tuple[Path, Pair]] = [(RANGE, layout.dhcp)] if layout.dhcp else []
+    earlier += [((*one.path, "range"), one.range) for one in layout.further if one.range]
     earlier += [(path, (network[0], network[-1])) for path, network in layout.subnets if path != APPLIANCE]
     earlier += [
         (path, (address, address)) for path, address in (*layout.ours, *layout.hosts, *layout.machines)
@@ -299,7 +323,6 @@ RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
     own_address,
     dhcp_range,
     range_holds_nobody,
-    dhcp_mode,
     machine_addresses,
     host_addresses,
     metallb,

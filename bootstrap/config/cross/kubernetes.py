@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from bootstrap.config.cross.addresses import layout_of
 from bootstrap.config.cross.view import View
 from bootstrap.errors import Problem
 from bootstrap.kubernetes.labels import may_label_itself
@@ -54,6 +55,21 @@ def routed_pods(view: View) -> Iterator[Problem]:
             advice = f"add address:, or write another plugin at {'.'.join(PLUGIN)}"
             yield view.problem(
                 machine, f"has no fixed address, by which cni bridge reaches its pods; {advice}"
+            )
+    yield from _routed_beyond(view)
+
+
+def _routed_beyond(view: View) -> Iterator[Problem]:
+    """A node's route to another's pods leads through that node: there is none through a router in between."""
+    layout = layout_of(view)
+    for path, address in layout.machines:
+        beyond = next((one for one in layout.further if address in one.network), None)
+        if beyond is not None:
+            network = f"{beyond.network} ({view.where((*beyond.path, 'subnet'))})"
+            advice = f"write another plugin at {'.'.join(PLUGIN)}"
+            yield view.problem(
+                path,
+                f"{address} is behind a router, in {network}, where cni bridge reaches no pods; {advice}",
             )
 
 

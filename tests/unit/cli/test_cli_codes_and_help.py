@@ -16,7 +16,7 @@ from bootstrap.errors import ConfigError, FirstlightError, Problem, RenderError,
 ROOT = Path(__file__).parents[3]
 Firstlight = Callable[..., Any]
 
-CHANGE_NOTHING = {"status", "events", "check", "schema", "plan"}
+CHANGE_NOTHING = {"status", "events", "check", "schema", "plan", "dhcp-options"}
 
 
 @pytest.mark.parametrize(

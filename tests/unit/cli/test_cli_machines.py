@@ -43,12 +43,16 @@ class Fake(Operator):
         super().__init__(Path("none"))
         self.orders: list[tuple[str, str]] = []
         self._found = list(found)
+        self.standing: list[dict[str, Any]] = []
 
     def machines(self) -> list[dict[str, Any]]:
         return self._found
 
     def hosts(self) -> list[dict[str, Any]]:
         return []
+
+    def alarms(self) -> list[dict[str, Any]]:
+        return self.standing
 
     def strangers(self) -> list[dict[str, Any]]:
         return [STRANGER]
@@ -182,3 +186,14 @@ def test_a_step_that_fails_says_how_long_it_took(capsys: pytest.CaptureFixture[s
         raise KeyboardInterrupt
 
     assert capsys.readouterr().err.splitlines()[-1].startswith("    keys: stopped after 0.")
+
+
+def test_status_names_an_alarm_of_the_network_and_exits_1(asked: Fake, firstlight: Firstlight) -> None:
+    text = "another DHCP server answers: 10.77.0.3 (MAC 02:00:00:00:00:03), which offers 10.77.0.200"
+    asked.standing = [{"text": text, "firstSeen": "2020-01-01T00:00:00Z"}]
+
+    shown = firstlight("status")
+
+    assert shown.code == 1
+    assert f"ALARM: {text} (for " in shown.err
+    assert "ALARM" not in shown.out, "stdout is the table of machines"

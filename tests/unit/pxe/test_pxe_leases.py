@@ -19,7 +19,9 @@ HOUR = 3600
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     source = tmp_path_factory.mktemp("leases") / "config.yaml"
-    text = CONFIG.format(interface="srv0", address="10.77.0.1/24", dhcp=SERVER_MODE)
+    far = "subnets: [{subnet: 10.78.0.0/24, gateway: 10.78.0.1, range: [10.78.0.150, 10.78.0.199]}]"
+    dhcp = SERVER_MODE.replace("}", f", {far}}}")
+    text = CONFIG.format(interface="srv0", address="10.77.0.1/24", dhcp=dhcp)
     source.write_text(text + f'  - {{name: w2, mac: "{NAMED}", pool: workers}}\n')
     return config.load([source])
 
@@ -55,6 +57,11 @@ def ack(mac: str, address: str, name: str = "") -> bytes:
 def test_stranger_keeps_the_address_when_dnsmasq_starts_again(bench: Bench) -> None:
     bench.leases.hear(ack(STRANGER, "10.77.0.150"))
     assert bench.restored() == [f"{STRANGER},10.77.0.150"]
+
+
+def test_stranger_behind_a_relay_keeps_its_address_too(bench: Bench) -> None:
+    bench.leases.hear(ack(STRANGER, "10.78.0.150") + ack(OTHER, "10.78.0.200"))
+    assert bench.restored() == [f"{STRANGER},10.78.0.150"], "the other is of no range of ours"
 
 
 def test_stranger_keeps_the_address_when_pxe_was_killed(bench: Bench) -> None:

@@ -89,3 +89,16 @@ def test_firmware_that_is_served_needs_no_remark(firmware: str) -> None:
 def test_unknown_architecture_is_named() -> None:
     event = Event(mac="x", kind=Kind.DISCOVER, detail="", arch=33, firmware="unknown-firmware")
     assert "(architecture 33)" in remark_on(event)
+
+
+def test_a_kind_without_a_loader_is_an_event_of_its_own() -> None:
+    bench = Bench()
+    bench.hear(
+        "dnsmasq-dhcp[1]: 7 vendor class: PXEClient:Arch:00033:UNDI:003016",
+        "dnsmasq-dhcp[1]: 7 PXE(eth0) 52:54:00:00:00:01 proxy-ignored",
+        "dnsmasq-dhcp[1]: 7 tags: unknown-firmware, asks-to-boot, eth0",
+    )
+
+    assert [event.kind for event in bench.reported] == [Kind.DISCOVER, Kind.NO_LOADER]
+    assert bench.reported[1].detail == remark_on(bench.reported[0])
+    assert "(architecture 33)" in bench.reported[1].detail

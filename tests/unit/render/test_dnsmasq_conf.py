@@ -1,12 +1,12 @@
 """dnsmasq.conf: the whole option-93 table, the three modes, and the directives that must never be there."""
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
 
-from bootstrap.model import Cluster, Dhcp
+from bootstrap.model import Cluster, Dhcp, Subnet
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from bootstrap.render.firmware import TABLE
 from tests import samples
@@ -35,7 +35,10 @@ def test_nothing_that_is_known_to_harm_is_ever_there(mode: str) -> None:
 
     assert not [line for line in lines if line.startswith("dhcp-sequential-ip")]
     assert not [line for line in lines if line.startswith("dhcp-host=") and "set:" in line]
-    assert not [line for line in lines if line.startswith(("dhcp-ignore=", "dhcp-script", "tftp-secure"))]
+    assert not [line for line in lines if line.startswith(("dhcp-script", "tftp-secure"))]
+    ignored = [line for line in lines if line.startswith("dhcp-ignore=")]
+    assert all(line.startswith("dhcp-ignore=tag:") for line in ignored)
+    assert bool(ignored) == (mode == "proxy")  # a server's silence would leave a machine without an address
     assert not [line for line in lines if line.startswith(("tftp-root", "dhcp-leasefile"))]
 
 
@@ -71,7 +74,11 @@ def test_every_kind_of_firmware_is_told_apart_by_option_93_and_by_vendor_class(m
 @pytest.mark.parametrize("mode", ["server", "proxy"])
 def test_ipxe_is_known_by_either_of_its_marks(mode: str) -> None:
     assert {"dhcp-userclass=set:ipxe,iPXE", "dhcp-match=set:ipxe,175"} <= set(in_mode(mode))
-    assert "dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe" in in_mode(mode)
+    assert [
+        line
+        for line in in_mode(mode)
+        if line.startswith("dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe")
+    ]
 
 
 def test_a_loader_is_given_to_its_firmware_and_never_to_ipxe() -> None:
@@ -151,14 +158,16 @@ def test_options_that_are_set_are_sent() -> None:
     assert "domain=rack.example.net" in lines
 
 
-def test_a_proxy_answers_each_kind_twice_and_gives_no_address() -> None:
+def test_a_proxy_sends_ipxe_straight_to_the_script_and_others_to_their_loader() -> None:
     lines = in_mode("proxy")
 
     assert [line for line in lines if line.startswith("dhcp-range=")] == [
         "dhcp-range=10.77.0.0,proxy,255.255.255.0"
     ]
     assert "pxe-service=tag:!ipxe,0,firstlight,undionly.kpxe,10.77.0.1" in lines
-    assert "pxe-service=tag:ipxe,7,firstlight,http://10.77.0.1:8080/boot.ipxe" in lines
+    assert not [line for line in lines if line.startswith("pxe-service=tag:ipxe")]
+    assert "dhcp-boot=tag:ipxe,http://10.77.0.1:8080/boot.ipxe,,10.77.0.1" in lines
+    assert {f"dhcp-ignore=tag:{row.name},tag:!ipxe" for row in TABLE if not row.loader} <= set(lines)
     assert not [line for line in lines if line.startswith(("dhcp-host=", "domain=", "dhcp-option="))]
 
 
@@ -177,3 +186,35 @@ def _as_server(name: str) -> Cluster:
 def test_no_offer_waits_for_a_ping() -> None:
     """A ping first delays every offer by three seconds, one after another: 2 of 1,000 machines were offered in time."""
     assert "no-ping" in in_mode("server")
+
+
+def behind_relay(mode: str, subnet: Subnet) -> list[str]:
+    lab = samples.cluster("lab").appliance.dhcp
+    return directives(changed(dhcp=lab.model_copy(update={"mode": mode, "subnets": (subnet,)})))
+
+
+FAR = IPv4Network("10.78.0.0/23")
+
+
+def test_a_network_behind_a_relay_has_its_own_range_and_router() -> None:
+    ends = (IPv4Address("10.78.0.150"), IPv4Address("10.78.0.199"))
+    lines = behind_relay("server", Subnet(subnet=FAR, gateway=IPv4Address("10.78.0.1"), range=ends))
+
+    assert "dhcp-range=set:network-1,10.78.0.150,10.78.0.199,255.255.254.0,3600" in lines
+    assert "dhcp-option=tag:network-1,option:router,10.78.0.1" in lines
+    assert "dhcp-option=option:router" in lines, "machines of our own network get no router of another's"
+
+
+def test_a_network_behind_a_relay_without_a_range_is_for_listed_machines() -> None:
+    lines = behind_relay("server", Subnet(subnet=FAR, gateway=IPv4Address("10.78.0.1")))
+
+    assert "dhcp-range=set:network-1,10.78.0.0,static,255.255.254.0,3600" in lines
+
+
+def test_a_proxy_answers_behind_relays_too() -> None:
+    lines = behind_relay("proxy", Subnet(subnet=FAR))
+
+    assert [line for line in lines if line.startswith("dhcp-range=")] == [
+        "dhcp-range=10.77.0.0,proxy,255.255.255.0",
+        "dhcp-range=10.78.0.0,proxy,255.255.254.0",
+    ]

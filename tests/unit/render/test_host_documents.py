@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bootstrap.model import Cluster, Host
+from bootstrap.model import Cluster, Host, Subnet
 from bootstrap.render.hosts import host_documents
 from tests import samples
 
@@ -110,3 +110,18 @@ def test_a_host_never_restarts_by_itself() -> None:
 def test_nothing_in_them_is_secret(name: str) -> None:
     for _, content in host_documents(samples.cluster(name)):
         assert b"PRIVATE" not in content
+
+
+def test_a_host_behind_a_relay_has_the_prefix_and_the_router_of_its_network() -> None:
+    far = Subnet.model_validate({"subnet": "192.168.8.0/22", "gateway": "192.168.8.1"})
+    sample = cluster(mac=MAC, address="192.168.9.10")
+    dhcp = sample.appliance.dhcp.model_copy(update={"subnets": (far,)})
+    appliance = sample.appliance.model_copy(update={"dhcp": dhcp})
+    changed = sample.model_copy(update={"appliance": appliance})
+    found = {path.rpartition("/")[2]: content for path, content in host_documents(changed)}
+    card = yaml.safe_load(found["network-config"])["ethernets"]["firstlight"]
+
+    assert card["addresses"] == ["192.168.9.10/22"]
+    assert card["routes"] == [{"to": "0.0.0.0/0", "via": "192.168.8.1"}]
+    networkd, _ = samples.files_of(found["host.ign"])["/etc/systemd/network/10-firstlight.network"]
+    assert "Address=192.168.9.10/22\nGateway=192.168.8.1\n" in networkd

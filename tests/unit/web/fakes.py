@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bootstrap.errors import StateError
-from bootstrap.model import Cluster
+from bootstrap.model import Cluster, Subnet
 from bootstrap.state import Entry, Store, Write
 
 W1, W2, W3 = "52:54:00:aa:00:01", "52:54:00:aa:00:02", "52:54:00:aa:00:03"
@@ -64,6 +64,13 @@ def cluster(*machines: dict[str, Any], arm: str = "auto", hosts: int = 0) -> Clu
             "machines": [{"pool": "workers", **machine} for machine in listed],
         }
     )
+
+
+def behind_relay(base: Cluster) -> Cluster:
+    """Return `base` with a second network, 10.78.0.0/24, behind a router."""
+    far = Subnet.model_validate({"subnet": "10.78.0.0/24", "gateway": "10.78.0.1"})
+    dhcp = base.appliance.dhcp.model_copy(update={"subnets": (far,)})
+    return base.model_copy(update={"appliance": base.appliance.model_copy(update={"dhcp": dhcp})})
 
 
 class BrokenStore:

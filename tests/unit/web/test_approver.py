@@ -12,7 +12,7 @@ from bootstrap.records.ledger import Change
 from bootstrap.states import State
 from certs.requests import client_request
 from tests.unit.certs import crafted
-from tests.unit.web.fakes import W1, W2, cluster
+from tests.unit.web.fakes import W1, W2, behind_relay, cluster
 from tests.unit.web.joining import DOWN, JoiningRack, csr, serving, view
 from web import approver as rounds
 from web.approver import Approver, message_of, own_addresses
@@ -161,6 +161,15 @@ def test_an_address_of_somebody_else_is_not_its_own(told: str) -> None:
     other = rack.record(W2).but(address="10.77.0.150")
     assert [str(one) for one in own_addresses(rack.cluster, honest, [honest])] == ["10.77.0.150"]
     assert own_addresses(rack.cluster, honest, [honest, other]) == frozenset()
+
+
+def test_an_address_behind_a_relay_is_its_own_where_there_is_one() -> None:
+    rack = JoiningRack(cluster=cluster({"name": "w1", "mac": W1}, hosts=1))
+    record = rack.record().but(address="10.78.0.150")
+
+    assert own_addresses(rack.cluster, record, [record]) == frozenset()
+    relayed = behind_relay(rack.cluster)
+    assert [str(one) for one in own_addresses(relayed, record, [record])] == ["10.78.0.150"]
 
 
 def test_a_reserved_address_is_the_only_one() -> None:

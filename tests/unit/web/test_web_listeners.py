@@ -24,6 +24,7 @@ ACCESS: dict[str, set[str]] = {
     "/v1/claim": {"machine"},
     "/v1/machine/kubelet": {"machine"},
     "/v1/pxe/events": set(),  # no listener is enough: it takes the certificate
+    "/v1/alarms": {"operator"},
     "/v1/machines": {"operator"},
     "/v1/machines/<name>": {"operator"},
     "/v1/machines/<name>/arm": {"operator"},

@@ -7,7 +7,7 @@ import pytest
 
 from bootstrap.states import State
 from tests.unit.web.conftest import Rack
-from tests.unit.web.fakes import W1, W2, W3
+from tests.unit.web.fakes import W1, W2, W3, behind_relay
 
 DISK = {"path": "/dev/vda", "serial": "w1-root", "wwn": None, "model": None, "size": 8 * 1024**3}
 OLD_ARM = "11111111-1111-4111-8111-111111111111"
@@ -223,6 +223,13 @@ def test_an_address_outside_the_network_is_not_believed(rack: Rack, address: str
     rack.tell("booted", address=address)
 
     assert rack.machine()["address"] is None
+
+
+def test_an_address_behind_a_relay_is_believed(rack: Rack) -> None:
+    rack.site.cluster = behind_relay(rack.site.cluster)
+    rack.tell("booted", address="10.78.0.150")
+
+    assert rack.machine()["address"] == "10.78.0.150"
 
 
 @pytest.mark.parametrize(
