@@ -74,9 +74,15 @@ def merged(known: Evidence, said: Evidence) -> Evidence:
 
 def values(evidence: Evidence, cards: Iterable[str] = ()) -> frozenset[str]:
     """Return what no two machines may share: UUID, serial number, and the MAC addresses of its `cards`."""
-    uuid = {f"uuid {min(evidence.uuid, swapped(evidence.uuid))}"} if evidence.uuid else set()
+    uuid = {f"uuid {evidence.uuid}"} if evidence.uuid else set()
     serial = {f"serial {evidence.serial}"} if evidence.serial else set()
     return frozenset(uuid | serial | {f"mac {card}" for card in cards})
+
+
+def spellings(value: str) -> frozenset[str]:
+    """Return the ways in which another machine may claim this one of `values`."""
+    kind, _, text = value.partition(" ")
+    return frozenset({value, f"uuid {swapped(text)}"} if kind == "uuid" else {value})
 
 
 def swapped(uuid: str) -> str:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 
-from bootstrap.records.evidence import Clash, values
+from bootstrap.records.evidence import Clash, spellings, values
 from bootstrap.records.model import Evidence
 
 
@@ -12,6 +12,7 @@ class Identities:
 
     def __init__(self) -> None:
         self._values: dict[str, frozenset[str]] = {}
+        self._spellings: dict[str, frozenset[str]] = {}
         self._owners: dict[str, set[str]] = {}
         self._cards: dict[str, frozenset[str]] = {}
         self._seen_in: dict[str, set[str]] = {}
@@ -27,14 +28,14 @@ class Identities:
         """
         found = frozenset(cards)
         with self._lock:
-            self._replace(self._values, self._owners, mac, values(evidence, found - {mac}) - set(ignored))
+            self._claim(mac, values(evidence, found - {mac}) - set(ignored))
             self._replace(self._cards, self._seen_in, mac, found)
             return self._clashes(mac)
 
     def drop(self, mac: str) -> None:
         """Forget the machine."""
         with self._lock:
-            self._replace(self._values, self._owners, mac, frozenset())
+            self._claim(mac, frozenset())
             self._replace(self._cards, self._seen_in, mac, frozenset())
 
     def clashes(self, mac: str) -> list[Clash]:
@@ -47,6 +48,13 @@ class Identities:
         with self._lock:
             related = self._cards.get(mac, frozenset()) | self._seen_in.get(mac, set())
         return next((other for other in sorted(related - {mac}) if is_listed(other)), None)
+
+    def _claim(self, mac: str, mine: frozenset[str]) -> None:
+        self._values[mac] = mine
+        if not mine:
+            del self._values[mac]
+        ways = frozenset(way for value in mine for way in spellings(value))
+        self._replace(self._spellings, self._owners, mac, ways)
 
     def _clashes(self, mac: str) -> list[Clash]:
         mine = self._values.get(mac, frozenset())

@@ -33,7 +33,12 @@ EVENT = {
     "reason": "",
     "detail": "first seen",
 }
-STRANGER = {"mac": "02:00:00:00:00:09", "firstSeen": "2026-11-22T11:00:00Z", "said": {}, "state": "discovered"}
+STRANGER = {
+    "mac": "02:00:00:00:00:09",
+    "firstSeen": "2026-11-22T11:00:00Z",
+    "said": {},
+    "state": "discovered",
+}
 
 
 class Fake(Operator):
