@@ -17,6 +17,7 @@ from bootstrap.records.ledger import Change
 from bootstrap.records.matching import matching_pools
 from bootstrap.records.model import Accepted, MachineRecord, Stranger
 from bootstrap.state import Put, Write
+from web import evidence
 from web.answers import Refusal
 from web.bodies import Acceptance, said
 from web.composing import machine_documents
@@ -72,7 +73,7 @@ def take(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
         _refuse_unrenderable(site, new)
         record = _written(site, stranger, new, wish)
         site.strangers.count_again()
-        site.identities.put(record.mac, record.evidence, cards=record.cards, ignored=record.ignored)
+        evidence.know(site, record)
         site.load()
         return record
 
@@ -118,7 +119,7 @@ def _resolved(site: Site, name: str, asked: Acceptance) -> dict[str, Any]:
 
     written = site.ledger.change(record.mac, decide)
     after = written.record if written else record
-    site.identities.put(after.mac, after.evidence, cards=after.cards, ignored=after.ignored)
+    evidence.know(site, after)
     return machine_json(site, after)
 
 

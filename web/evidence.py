@@ -22,6 +22,11 @@ def claim(site: Site, record: MachineRecord, now: datetime, said: Evidence) -> C
     return conflicts.claimed(record, now, said, told(listed(site, clashes), names(site, clashes)))
 
 
+def know(site: Site, record: MachineRecord) -> None:
+    """Take what is recorded of a machine into the index."""
+    site.identities.put(record.mac, record.evidence, cards=record.cards, ignored=record.ignored)
+
+
 def listed(site: Site, clashes: Iterable[Clash]) -> list[Clash]:
     """Return the clashes with machines that the configuration lists or an operator accepted."""
     return [clash for clash in clashes if site.cluster.machine_by_mac(clash.mac)]

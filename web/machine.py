@@ -177,6 +177,8 @@ def tell(site: Site, report: Report, body: Any) -> int:
     written = site.ledger.change(report.mac, decide)
     if written is None:
         raise NotFound
+    if facts.cards:
+        evidence.know(site, written.record)
     return written.seq or (written.record.settled if report.kind != "progress" else 0)
 
 
