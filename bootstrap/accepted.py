@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from bootstrap.disk import write_file
 from bootstrap.errors import StateError
 from bootstrap.model import Cluster, Machine
 from bootstrap.records.model import Accepted
 
 FILE = "accepted.json"
+_ENTRIES = TypeAdapter(list[Accepted])
 
 
 def composed(cluster: Cluster, accepted: Iterable[Accepted]) -> Cluster:
@@ -64,10 +67,10 @@ def read(work: Path) -> tuple[Accepted, ...]:
     """
     path = work / FILE
     try:
-        return tuple(Accepted.model_validate(one) for one in json.loads(path.read_bytes()))
+        return tuple(_ENTRIES.validate_json(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ()
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise StateError(
             f"{path}: is damaged ({str(error).splitlines()[0]}); remove it, the running appliance writes it again"
         ) from error

@@ -112,7 +112,7 @@ def _resolved(site: Site, name: str, asked: Acceptance) -> dict[str, Any]:
         raise Refusal(
             409, f"{record.name} is known and {record.state}; to resolve a conflict: machine accept --resolve"
         )
-    shared = [clash.value for clash in site.identities.clashes(record.mac)]
+    shared = {clash.value for clash in site.identities.clashes(record.mac)}
 
     def decide(found: MachineRecord | None, now: datetime) -> Change:
         return conflicts.resolve(found or record, now, shared)
@@ -164,7 +164,7 @@ def _entry(site: Site, stranger: Stranger, wish: Wish) -> Accepted:
 
 def _address(site: Site, stranger: Stranger) -> str:
     """Return the address that others reach its pods by, where that must not change: the one that it has."""
-    if site.cluster.kubernetes.cni.plugin != "bridge":
+    if site.cluster.kubernetes.cni.plugin != "bridge" or not site.cluster.control_plane.hosts:
         return ""
     if not stranger.address:
         raise Refusal(409, f"{stranger.mac} has not said which address it has; let it boot from the network")
@@ -184,7 +184,7 @@ def _refuse_unrenderable(site: Site, new: Accepted) -> None:
 
 def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> MachineRecord:
     arm_id, found = site.new_id(), site.strangers.inventory(stranger.mac)
-    ignored = tuple(clash.value for clash in site.identities.clashes(stranger.mac))
+    ignored = tuple(sorted({clash.value for clash in site.identities.clashes(stranger.mac)}))
     writes: list[Write] = [
         Put(key=f"accepted/{new.mac}", value=new.to_bytes()),
         *site.strangers.gone(new.mac),

@@ -18,7 +18,8 @@ def claim(site: Site, record: MachineRecord, now: datetime, said: Evidence) -> C
     Only listed machines count here: one that nobody listed cannot stop one that somebody did.
     """
     known = merged(record.evidence, said)
-    clashes = site.identities.put(record.mac, known, cards=record.cards, ignored=record.ignored)
+    site.identities.put(record.mac, known, cards=record.cards, ignored=record.ignored)
+    clashes = site.identities.clashes(record.mac)
     return conflicts.claimed(record, now, said, told(listed(site, clashes), names(site, clashes)))
 
 

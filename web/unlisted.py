@@ -12,6 +12,9 @@ from web import evidence
 from web.answers import json_of
 from web.site import Site
 
+MOST_NAMED = 16
+"""Of all that claim the same: thousands of made-up machines may."""
+
 
 def stranger_called(site: Site, name: str) -> Stranger | None:
     """Return the unlisted machine whose MAC address is `name`, or None."""
@@ -24,7 +27,7 @@ def stranger_called(site: Site, name: str) -> Stranger | None:
 
 def problem_of(site: Site, stranger: Stranger) -> str:
     """Return what is in conflict about an unlisted machine; empty if nothing is."""
-    clashes = site.identities.clashes(stranger.mac)
+    clashes = site.identities.clashes(stranger.mac, MOST_NAMED)
     return stranger.contradiction or told(clashes, evidence.names(site, clashes))
 
 

@@ -18,7 +18,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _NO_SIGN = re.compile(r"[^a-z0-9]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Clash:
     """Another machine, known by its MAC, that claims the same `value` ("uuid 4c4c...")."""
 
@@ -95,8 +95,7 @@ def told(clashes: Sequence[Clash], names: dict[str, str]) -> str:
     """Return `clashes` as a clause; `names` gives the names of machines by MAC. Empty if there is none."""
     if not clashes:
         return ""
-    ordered = sorted(clashes, key=lambda clash: (clash.mac, clash.value))
-    parts = [f"{clash.value} is also that of {names.get(clash.mac, clash.mac)}" for clash in ordered]
+    parts = [f"{clash.value} is also that of {names.get(clash.mac, clash.mac)}" for clash in sorted(clashes)]
     more = f" and {len(parts) - MOST_TOLD} more" if len(parts) > MOST_TOLD else ""
     return "; ".join(parts[:MOST_TOLD]) + more
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from bootstrap.records.evidence import Clash, spellings, values
 from bootstrap.records.model import Evidence
@@ -20,17 +21,15 @@ class Identities:
 
     def put(
         self, mac: str, evidence: Evidence, *, cards: Iterable[str] = (), ignored: Iterable[str] = ()
-    ) -> list[Clash]:
-        """Note what the machine `mac` claims and which `cards` it has; return who else claims the same.
+    ) -> None:
+        """Note what the machine `mac` claims, and which `cards` it has.
 
-        `ignored` are values of which the operator has said that they tell nothing. Two MAC addresses of one machine
-        clash with each other in nothing.
+        `ignored` are values of which the operator has said that they tell nothing.
         """
         found = frozenset(cards)
         with self._lock:
             self._claim(mac, values(evidence, found - {mac}) - set(ignored))
             self._replace(self._cards, self._seen_in, mac, found)
-            return self._clashes(mac)
 
     def drop(self, mac: str) -> None:
         """Forget the machine."""
@@ -38,10 +37,19 @@ class Identities:
             self._claim(mac, frozenset())
             self._replace(self._cards, self._seen_in, mac, frozenset())
 
-    def clashes(self, mac: str) -> list[Clash]:
-        """Return who else claims what the machine `mac` does."""
+    def clashes(self, mac: str, most: int | None = None) -> list[Clash]:
+        """Return who else claims what the machine `mac` does, or any `most` of them; they may be thousands.
+
+        Two MAC addresses of one machine clash with each other in nothing.
+        """
         with self._lock:
-            return self._clashes(mac)
+            found = (
+                Clash(other, value)
+                for value in self._values.get(mac, frozenset())
+                for other in self._owners[value]
+                if other != mac and not self._is_same(mac, other)
+            )
+            return sorted(islice(found, most))
 
     def other_card(self, mac: str, is_listed: Callable[[str], bool]) -> str | None:
         """Return the MAC address by which the machine with the card `mac` is listed, if that is another one."""
@@ -55,15 +63,6 @@ class Identities:
             del self._values[mac]
         ways = frozenset(way for value in mine for way in spellings(value))
         self._replace(self._spellings, self._owners, mac, ways)
-
-    def _clashes(self, mac: str) -> list[Clash]:
-        mine = self._values.get(mac, frozenset())
-        return [
-            Clash(other, value)
-            for value in sorted(mine)
-            for other in sorted(self._owners[value])
-            if other != mac and not self._is_same(mac, other)
-        ]
 
     def _is_same(self, one: str, other: str) -> bool:
         return one in self._cards.get(other, ()) or other in self._cards.get(one, ())
