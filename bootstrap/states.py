@@ -118,7 +118,7 @@ RULES: Mapping[State, Rule] = MappingProxyType(
         _S.CONFLICT: Rule(
             owner="operator",
             deadline_seconds=None,
-            next_step="find out which machine is which; then: machine accept NAME --resolve, or machine retire NAME",
+            next_step="find out which is which; then: machine accept NAME --resolve, or machine retire NAME",
             to=frozenset({_S.ACCEPTED, _S.RETIRED, _S.QUARANTINED}),
         ),
         _S.RETIRED: Rule(

@@ -35,7 +35,7 @@ def _of_stranger(seen: Mapping[str, Any]) -> str:
     if seen.get("belongsTo"):
         return f"a card of {seen['belongsTo']}, which is known by another one"
     if seen["state"] == "conflict":
-        step = f"find out which machine is which; then: machine accept {mac} --pool POOL --resolve"
+        step = f"find out which is which; then: machine accept {mac} --pool POOL --resolve"
         return f"{seen.get('reason')}; {step}"
     found = f"{seen['inventory']}; " if seen.get("inventory") else ""
     pool = pools[0] if len(pools) == 1 else "POOL"

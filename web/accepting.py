@@ -139,7 +139,7 @@ def _refuse_conflicts(site: Site, stranger: Stranger, wish: Wish) -> None:
     if problem and not wish.resolve:
         raise Refusal(
             409,
-            f"{stranger.mac} is in conflict: {problem}; find out which machine is which, then repeat with --resolve",
+            f"{stranger.mac} is in conflict: {problem}; find out which is which, then repeat with --resolve",
         )
 
 

@@ -9,7 +9,7 @@ from flask import Response, jsonify, request
 from bootstrap.errors import ServeError
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
-from bootstrap.records.model import DiskChoice, MachineRecord, Stranger
+from bootstrap.records.model import DiskChoice, Event, MachineRecord, Stranger
 from bootstrap.states import ON_DISK, RULES, State
 from web.answers import Refusal, json_of
 from web.listeners import Access, Routes
@@ -115,7 +115,7 @@ def _told(site: Site, name: str) -> dict[str, Any]:
 def _stranger_detail(site: Site, stranger: Stranger) -> dict[str, Any]:
     found = site.strangers.inventory(stranger.mac)
     facts = found.model_dump(mode="json", by_alias=True, exclude_defaults=True) if found else None
-    events = [event for event in site.ledger.events_of(UNKNOWN) if event.machine == stranger.mac]
+    events = _of_stranger(site, stranger)
     return stranger_json(site, stranger) | {
         "name": stranger.mac,
         "facts": facts,
@@ -179,8 +179,17 @@ def _events(site: Site) -> Iterator[Any]:
     if name is None:
         yield from site.ledger.events_after(after, MOST_EVENTS)
         return
+    if stranger := stranger_called(site, name):
+        yield from _of_stranger(site, stranger, after=after)
+        return
     log = UNKNOWN if name == UNKNOWN else called(site, name).mac
     yield from site.ledger.events_of(log, after=after)
+
+
+def _of_stranger(site: Site, stranger: Stranger, *, after: int = 0) -> list[Event]:
+    """Return the events of one machine that nobody listed, from the log that all of them share."""
+    shared = site.ledger.events_of(UNKNOWN, after=after)
+    return [event for event in shared if event.machine == stranger.mac]
 
 
 def _number(text: str) -> int:

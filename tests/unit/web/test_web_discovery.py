@@ -116,6 +116,18 @@ def test_a_wish_that_makes_no_sense_changes_nothing(
     assert looking.site.accepted() == []
 
 
+def test_an_unknown_machine_is_shown_by_its_mac_with_its_events(looking: LookingRack) -> None:
+    looking.boot(W3)
+    looking.boot("52:54:00:aa:00:09")
+    looking.found(cpus=7)
+
+    shown = looking.machine(W3)
+    asked = looking.operator("GET", f"/v1/events?machine={W3}").json or {}
+    assert (shown["name"], shown["facts"]["cpus"], shown["state"]) == (W3, 7, "discovered")
+    assert [event["what"] for event in shown["events"]] == ["discovered"]
+    assert shown["events"] == asked["events"]
+
+
 def test_who_never_came_cannot_be_accepted(looking: LookingRack) -> None:
     assert looking.accept(W3, pool="workers").status_code == 404
 
