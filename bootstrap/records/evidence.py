@@ -37,7 +37,7 @@ def uuid_of(text: str) -> str:
 
 def serial_of(text: str) -> str:
     """Return the serial number in `text`, in lower case on one line; empty if it tells nothing."""
-    serial = " ".join(text.lower().split()).strip(" .")
+    serial = _plain(text)
     signs = _NO_SIGN.sub("", serial)
     is_junk = serial in TEXTS or len(signs) < FEWEST_SIGNS or len(set(signs)) == 1
     return "" if is_junk else serial
@@ -46,7 +46,7 @@ def serial_of(text: str) -> str:
 def evidence_of(*, uuid: str, serial: str, manufacturer: str) -> Evidence:
     """Return what these texts of a firmware are worth; serial numbers are unique for one maker only."""
     own = serial_of(serial)
-    maker = " ".join(manufacturer.lower().split()).strip(" .")
+    maker = _plain(manufacturer)
     return Evidence(uuid=uuid_of(uuid), serial=f"{maker} {own}".strip() if own else "")
 
 
@@ -62,7 +62,7 @@ def contradiction(known: Evidence, said: Evidence) -> str:
     """
     if known.uuid and said.uuid and not _same_uuid(known.uuid, said.uuid):
         return f"its uuid was {known.uuid} and now is {said.uuid}"
-    if known.serial and said.serial and known.serial != said.serial:
+    if known.serial and said.serial and not _same_serial(known.serial, said.serial):
         return f"its serial number was {known.serial} and now is {said.serial}"
     return ""
 
@@ -98,6 +98,17 @@ def told(clashes: Sequence[Clash], names: dict[str, str]) -> str:
     parts = [f"{clash.value} is also that of {names.get(clash.mac, clash.mac)}" for clash in sorted(clashes)]
     more = f" and {len(parts) - MOST_TOLD} more" if len(parts) > MOST_TOLD else ""
     return "; ".join(parts[:MOST_TOLD]) + more
+
+
+def _plain(text: str) -> str:
+    """Return `text` as it is compared: what is no ASCII reads differently in iPXE and in Linux."""
+    ascii_only = text.encode("ascii", "ignore").decode()
+    return " ".join(ascii_only.lower().split()).strip(" .")
+
+
+def _same_serial(one: str, other: str) -> bool:
+    """Return whether both are one serial number; one of them may come without its maker."""
+    return one == other or one.endswith(f" {other}") or other.endswith(f" {one}")
 
 
 def _same_uuid(one: str, other: str) -> bool:

@@ -83,6 +83,14 @@ def test_serial_numbers_are_compared_per_maker_and_without_their_spelling() -> N
     assert one.serial != evidence_of(uuid="", serial="ABC1234", manufacturer="HPE").serial
 
 
+def test_a_maker_that_is_left_out_or_spelt_in_another_alphabet_contradicts_nothing() -> None:
+    whole = evidence_of(uuid="", serial="ABC1234", manufacturer="Mak\xe9r")
+
+    for maker in ("Mak\ufffdr", "Makr", ""):
+        assert contradiction(whole, evidence_of(uuid="", serial="abc1234", manufacturer=maker)) == ""
+    assert contradiction(whole, evidence_of(uuid="", serial="ABC1235", manufacturer="Mak\xe9r"))
+
+
 @given(evidences, evidences)
 def test_what_is_left_out_contradicts_nothing_and_what_is_merged_contradicts_neither_less(
     known: Evidence, said: Evidence
