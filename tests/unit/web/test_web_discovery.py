@@ -7,8 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bootstrap.errors import RenderError
+from bootstrap.kubernetes.pod_network import laid_out
 from bootstrap.model import Cluster
 from bootstrap.records import strangers as strangers_module
+from bootstrap.records.documents import INSTALLED
+from bootstrap.render.node import Joining
 from bootstrap.states import State
 from tests.unit.web.conftest import IMAGE
 from tests.unit.web.fakes import W1, W2, W3, cluster
@@ -270,3 +274,42 @@ def texts(value: Any) -> list[str]:
             return [value]
         case _:
             return []
+
+
+def test_an_accepted_machine_gets_what_a_node_gets_and_the_others_a_route_to_its_pods() -> None:
+    rack = LookingRack(cluster=cluster({"name": "w1", "mac": W1, "address": "10.77.0.101"}, hosts=1))
+    rack.site.read_joining = joining_of
+    rack.boot(W3)
+    assert "has not said which address it has" in rack.accept(pool="workers").text
+    rack.found()
+    before = rack.site.nodes
+
+    accepted = rack.accept(pool="workers", name="w7")
+
+    assert accepted.status_code == 200, accepted.text
+    assert (accepted.json or {})["joins"]
+    assert W3 in rack.site.nodes.planned
+    assert b"route 10.2.1.0/24 10.77.0.150" in rack.site.nodes.shared
+    assert rack.site.nodes.planned[W1] != before.planned[W1]
+    document = rack.site.documents.get(W3, INSTALLED)
+    assert document is not None
+    assert b"firstlight-join.service" in document.content
+
+
+def test_a_pod_network_without_room_refuses_and_leaves_nothing_behind() -> None:
+    rack = LookingRack(cluster=cluster({"name": "w1", "mac": W1, "address": "10.77.0.101"}, hosts=1))
+
+    def full(_: Cluster) -> Joining:
+        raise RenderError("2 nodes do not fit into 1 pod subnets")
+
+    rack.site.read_joining = full
+    rack.found()
+
+    refused = rack.accept(pool="workers")
+    assert (refused.status_code, rack.site.accepted(), len(rack.strangers())) == (409, [], 1)
+    assert "do not fit" in refused.text
+
+
+def joining_of(whole: Cluster) -> Joining:
+    numbers = {machine.name: number for number, machine in enumerate(whole.machines)}
+    return Joining(authority=b"CA", binaries={}, network=laid_out(whole, numbers))
