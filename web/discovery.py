@@ -85,6 +85,8 @@ def next_step(site: Site, mac: str, image: str) -> dict[str, Any]:
 def _unlisted(site: Site, mac: str) -> dict[str, Any]:
     if owner := card_of(site, mac):
         return {"next": "restart", "reason": f"this card belongs to {owner}, which boots from another one"}
+    if not site.cluster.appliance.discovery:
+        return {"next": "restart", "reason": "the configuration leaves unknown machines alone"}
     stranger = site.strangers.get(mac)
     if stranger is None or site.strangers.inventory(mac) is None:
         return {"next": "report", "seconds": WAIT_SECONDS}

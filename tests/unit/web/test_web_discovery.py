@@ -50,7 +50,7 @@ def test_without_discovery_or_an_image_it_is_left_alone(why: str) -> None:
     assert f"{W3} is not in config.yaml" in rack.boot(W3)
     if why == "discovery is off":
         assert rack.public(f"/v1/ignition/{W3}").status_code == 404
-        rack.found()
+        assert (rack.found().json or {})["next"] == "restart"
         assert rack.site.strangers.inventory(W3) is None
 
 
