@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bootstrap.model import Machine
 from bootstrap.records.model import MOST_ATTEMPTS, MachineRecord
+from bootstrap.render.ipxe import unknown_reason
 from bootstrap.states import ON_DISK, RULES, State
 
 LONGEST_CAUSE = 100  # characters; a console line holds 200, and the remedy behind the cause must fit
@@ -41,7 +42,14 @@ class Leave:
     reason: str
 
 
-Boot = Install | Local | Wait | Leave
+@dataclass(frozen=True, kw_only=True)
+class Discover:
+    """Load the installer's system to look at the machine, and write nothing."""
+
+    reason: str
+
+
+Boot = Install | Local | Wait | Leave | Discover
 
 
 def decide(
@@ -60,13 +68,35 @@ def decide(
         return _unlisted(record)
     if record is None:
         return Wait(reason=f"{machine.name} is listed, but the appliance has not read it yet: reload")
-    if record.state in ON_DISK:
-        return Local(reason=f"{machine.name} is {record.state}")
+    if local := _local(machine, record):
+        return local
     if record.state is State.RETIRED:
         return Leave(reason=f"{machine.name} is retired - machine arm {machine.name} brings it back")
     if record.state in (State.ARMED, State.INSTALLING) and record.arm:
         return _armed(machine, record, record.arm, image=image, lack=lack)
     return _waiting(machine, record)
+
+
+def _local(machine: Machine, record: MachineRecord) -> Local | None:
+    """Return the way to its disk, if that holds a system which the machine is to run."""
+    if record.state in ON_DISK:
+        return Local(reason=f"{machine.name} is {record.state}")
+    if record.state is State.FAILED and record.keeps_system:
+        return Local(reason=f"{machine.name} keeps its system - machine arm {machine.name} erases it")
+    return None
+
+
+def decide_unknown(mac: str, *, discovers: bool, image: str | None, listed_as: str = "") -> Boot:
+    """Return what a machine gets that has no record: it is looked at, or left alone.
+
+    `listed_as` names the machine that has the card `mac` too, and is known by another one; `discovers` is what the
+    configuration says, `image` names an image whose live system can look (None: there is none).
+    """
+    if listed_as:
+        return Leave(reason=f"this card belongs to {listed_as}, which boots from another one")
+    if discovers and image is not None:
+        return Discover(reason=f"{mac} is not known: looking at it, nothing is written")
+    return Leave(reason=unknown_reason(mac))
 
 
 def _unlisted(record: MachineRecord | None) -> Boot:

@@ -59,6 +59,13 @@ class Operator:
         answer: dict[str, Any] = self._json("POST", f"/v1/machines/{quote(name, safe='')}/{action}")
         return answer
 
+    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
+        """Accept the machine called `name` (a MAC address, if nobody listed it) into `pool` as `as_name`."""
+        body = {"pool": pool, "name": as_name, "resolve": resolve}
+        path = f"/v1/machines/{quote(name, safe='')}/accept"
+        answer: dict[str, Any] = self._json("POST", path, body=body)
+        return answer
+
     def events(self, after: int = 0, machine: str | None = None) -> list[dict[str, Any]]:
         """Return the events with a sequence number above `after`, oldest first."""
         query = {"after": str(after)} | ({"machine": machine} if machine else {})
@@ -77,21 +84,28 @@ class Operator:
             return False
         return status == http.HTTPStatus.OK
 
-    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
-        status, body = self._ask(method, f"{path}?{urlencode(query)}" if query else path)
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Any:
+        said = json.dumps(body) if body is not None else None
+        status, answer = self._ask(method, f"{path}?{urlencode(query)}" if query else path, said)
         told = f"the appliance answered {status} to {method} {path}"
         if status in RESTARTING:
             raise NotRunning(f"{told}: it is starting or stopping; see log/serve.log")
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ServeError(f"{told}; see log/serve.log")
         if status >= http.HTTPStatus.BAD_REQUEST:
-            raise UsageError(_reason(body) or told)
-        return json.loads(body) if body else {}
+            raise UsageError(_reason(answer) or told)
+        return json.loads(answer) if answer else {}
 
-    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
+    def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         connection = _UnixConnection(self._socket)
         try:
-            connection.request(method, path, headers={"Host": "firstlight"})
+            connection.request(method, path, body, headers={"Host": "firstlight"})
             response = connection.getresponse()
             return response.status, response.read()
         except PermissionError as error:

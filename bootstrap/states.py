@@ -57,7 +57,7 @@ RULES: Mapping[State, Rule] = MappingProxyType(
         _S.DISCOVERED: Rule(
             owner="operator",
             deadline_seconds=None,
-            next_step="list it under machines: in the configuration, or leave it alone",
+            next_step="accept it: machine accept NAME --pool POOL, or leave it alone",
             to=frozenset({_S.ACCEPTED, _S.RETIRED}),
         ),
         _S.ACCEPTED: Rule(
@@ -118,7 +118,7 @@ RULES: Mapping[State, Rule] = MappingProxyType(
         _S.CONFLICT: Rule(
             owner="operator",
             deadline_seconds=None,
-            next_step="two machines claim one identity: correct the configuration, then accept or retire",
+            next_step="find out which is which; then: machine accept NAME --resolve, or machine retire NAME",
             to=frozenset({_S.ACCEPTED, _S.RETIRED, _S.QUARANTINED}),
         ),
         _S.RETIRED: Rule(

@@ -17,17 +17,29 @@ def rows(machines: Sequence[Mapping[str, Any]], now: datetime) -> list[tuple[str
 
 
 def stranger(seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a machine that the configuration does not list in the form of a known one."""
+    """Return a machine that nobody listed in the form of a known one; its name is its MAC address."""
     said = seen.get("said") or {}
     firmware = {"efi": "uefi", "pcbios": "bios"}.get(said.get("platform", ""))
     return {
         **seen,
-        "name": None,
-        "state": "discovered",
+        "name": seen["mac"],
         "firmware": firmware,
         "since": seen["firstSeen"],
-        "message": f"{seen['mac']} is not in the configuration: add it under machines:, or leave it alone",
+        "message": _of_stranger(seen),
     }
+
+
+def _of_stranger(seen: Mapping[str, Any]) -> str:
+    """Return what is known of a machine that nobody listed, and what to do."""
+    mac, pools = seen["mac"], seen.get("pools") or []
+    if seen.get("belongsTo"):
+        return f"a card of {seen['belongsTo']}, which is known by another one"
+    if seen["state"] == "conflict":
+        step = f"find out which is which; then: machine accept {mac} --pool POOL --resolve"
+        return f"{seen.get('reason')}; {step}"
+    found = f"{seen['inventory']}; " if seen.get("inventory") else ""
+    pool = pools[0] if len(pools) == 1 else "POOL"
+    return f"{found}not in the configuration: machine accept {mac} --pool {pool}, or leave it alone"
 
 
 def row(machine: Mapping[str, Any], now: datetime) -> tuple[str, ...]:

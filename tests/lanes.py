@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 MACHINES = frozenset(
     {
+        "test_discovery",
         "test_disks_kills",
         "test_disks_refusals",
         "test_fault_wire",

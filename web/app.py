@@ -9,14 +9,27 @@ from flask import Flask, Response
 from bootstrap import failpoints
 from bootstrap.errors import ServeError
 from bootstrap.state import Store
-from web import alarms, boot, claim, health, ignition, kubelet, machine, metrics, operator, pxe_events
+from web import (
+    accepting,
+    alarms,
+    boot,
+    claim,
+    discovery,
+    health,
+    ignition,
+    kubelet,
+    machine,
+    metrics,
+    operator,
+    pxe_events,
+)
 from web.answers import install_error_handlers
 from web.bodies import SMALL_BODY
 from web.credentials import Connect, nowhere
 from web.hot import Front
 from web.images import Images
 from web.listeners import Routes
-from web.site import Rendered, Site
+from web.site import KeepAccepted, ReadJoining, Rendered, Site
 
 
 def now() -> datetime:
@@ -36,6 +49,8 @@ def create_site(
     read_rendered: Callable[[], Rendered],
     is_nginx_up: Callable[[], bool],
     connect: Connect = nowhere,
+    read_joining: ReadJoining = lambda _: None,
+    keep_accepted: KeepAccepted = lambda found: found,
     clock: Callable[[], datetime] = now,
     ids: Callable[[], str] = new_id,
 ) -> Site:
@@ -52,6 +67,8 @@ def create_site(
         read_rendered=read_rendered,
         is_nginx_up=is_nginx_up,
         connect=connect,
+        read_joining=read_joining,
+        keep_accepted=keep_accepted,
     )
 
 
@@ -71,7 +88,7 @@ def create_app(site: Site) -> Flask:
     routes = Routes(app)
     measure = metrics.add(app, routes, site)
     hot = [room.add(routes, site) for room in (boot, ignition, machine)]
-    for room in (alarms, claim, kubelet, pxe_events, operator, health):
+    for room in (accepting, alarms, claim, discovery, kubelet, pxe_events, operator, health):
         room.add(routes, site)
     routes.refuse_undeclared()
     app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app

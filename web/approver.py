@@ -21,11 +21,11 @@ from bootstrap.model import Cluster, Host
 from bootstrap.records import claims
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
+from bootstrap.records.said import clean
 from bootstrap.records.transitions import APPLIANCE, Refused
 from bootstrap.states import ON_DISK
 from certs.errors import RefusedRequest
 from certs.requests import USER_PREFIX, certificate_facts, client_request, serving_request
-from web.bodies import clean
 from web.credentials import USER, ClusterApi, Connection
 from web.site import Site
 

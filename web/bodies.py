@@ -6,55 +6,25 @@ from functools import cache
 from typing import Annotated, Any, Literal, NoReturn
 
 from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from bootstrap.model import mac_from
+from bootstrap.records.inventory import Card, Inventory
 from bootstrap.records.model import DiskChoice
+from bootstrap.records.said import Bytes, Count, Line, Said, Word, clean
 from web.answers import Refusal
 
 SMALL_BODY = 64 * 1024
 FACTS_BODY = 1024 * 1024  # a machine with hundreds of disks
 DEEPEST_JSON = 25
-LONGEST_TEXT = 500  # characters of free text that are kept
-
-
-def clean(value: object, longest: int = LONGEST_TEXT) -> str:
-    """Return `value` as one line without control characters; what is longer than `longest` is cut off.
-
-    Raises:
-        ValueError: it is neither text nor nothing.
-    """
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError("must be text")  # noqa: TRY004  # pydantic collects ValueError
-    text = value[: 4 * longest]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(text.split())[:longest]
-
-
-def short(value: object) -> str:
-    """Return `value` as one line of at most 128 characters."""
-    return clean(value, 128)
-
 
 _SSH_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]{1,48} [A-Za-z0-9+/=]{16,4096}")
 ARM = r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$"
 
 MacAddress = Annotated[str, BeforeValidator(mac_from)]
-Line = Annotated[str, BeforeValidator(clean)]
-Word = Annotated[str, BeforeValidator(short)]
 SshHostKey = Annotated[str, Field(pattern=f"^{_SSH_KEY.pattern}$")]
-Bytes = Annotated[int, Field(ge=0, lt=2**63)]
 Firmware = Literal["bios", "uefi"]
-
-
-class Said(BaseModel):
-    """Base of all that is said to us: keys that are not listed are dropped."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
 class SaidDisk(Said):
@@ -90,22 +60,36 @@ class Facts(Said):
     vendor: Word = ""
     product: Word = ""
     kernel: Word = ""
-    cpus: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    cpus: Count | None = None
     memory: Bytes | None = None
     disks: Annotated[tuple[FoundDisk, ...], Field(max_length=1024)] = ()
+    cards: Annotated[tuple[Card, ...], Field(max_length=64)] = ()
 
 
 NO_FACTS = Facts()
 _OF_FACTS = frozenset(name for key in Facts.model_fields for name in (key, to_camel(key)))
 
 
+class FoundSystem(Said):
+    """What our marker on the chosen disk says: whose system it holds, and of which arm."""
+
+    cluster: Word = ""
+    machine: Word = ""
+    arm: Word = ""
+    state: Word = ""
+
+
 class Begin(Said):
-    """The request for one write pass; `nonce` tells a repetition from a second request."""
+    """The request for one write pass; `nonce` tells a repetition from a second request.
+
+    `system` is what stands on the disk, if it is ours.
+    """
 
     mac: MacAddress
     arm: Annotated[str, Field(pattern=ARM)]
     facts: Facts = Facts()
     disk: SaidDisk = SaidDisk()
+    system: FoundSystem = FoundSystem()
     nonce: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")] | None = None
 
 
@@ -122,6 +106,23 @@ class Report(Said):
     firmware: Firmware | None = None
     ssh_host_keys: Annotated[tuple[SshHostKey, ...], Field(max_length=16)] = ()
     facts: Facts | None = None
+
+
+class Found(Said):
+    """What a machine that nobody listed tells of itself."""
+
+    mac: MacAddress
+    image: Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")] = ""
+    address: Word = ""
+    inventory: Inventory
+
+
+class Acceptance(Said):
+    """What an operator says of a machine to accept; without a name it gets one from its MAC address."""
+
+    pool: str = ""
+    name: str = ""
+    resolve: bool = False
 
 
 class Sighting(Said):

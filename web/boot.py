@@ -2,28 +2,36 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from flask import Response, request
 
 from bootstrap.artifacts import Manifest
-from bootstrap.boot import Boot, Install, Leave, Local, Wait, decide
+from bootstrap.boot import Boot, Discover, Install, Leave, Local, Wait, decide, decide_unknown
 from bootstrap.errors import RenderError, StateError
-from bootstrap.families import LiveBoot
-from bootstrap.model import Cluster, Machine
+from bootstrap.families import DISCOVER, LiveBoot
+from bootstrap.model import Cluster, Machine, Pool
 from bootstrap.records import transitions
+from bootstrap.records.evidence import said_evidence
 from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
+from web import evidence
 from web.answers import text, text_answer
+from web.discovery import inventory_image
 from web.hot import Hot
 from web.identity import Asker, asker_from
 from web.images import lack_of, url_of
 from web.listeners import Access, Routes
 from web.site import Site
+from web.unlisted import card_of
 
 log = logging.getLogger(__name__)
+
+IMAGE_ARGUMENT = "firstlight.image"
+"""The kernel argument by which a live system knows which one it is (configs/installer/discover reads it)."""
 
 
 def add(routes: Routes, site: Site) -> Hot:
@@ -51,29 +59,64 @@ def script(site: Site, asker: Asker) -> str:
         StateError: the store cannot be read.
     """
     cluster = site.cluster  # identify, match
-    machine = cluster.machine_by_mac(asker.mac)
-    pool = cluster.pool(machine.pool) if machine else None
-    image = site.images(pool) if pool else None
-    lack = lack_of(site.images, pool) if pool and image is None else ""
+    load = loading(site, asker.mac)
+    key = load.image.key if load.image else None
 
     def decided(record: MachineRecord | None) -> Boot:
-        return decide(machine, record, image=image.key if image else None, lack=lack)
+        if load.machine is None and record is None:
+            discovers = cluster.appliance.discovery and bool(site.discovery)
+            owner = card_of(site, asker.mac)
+            return decide_unknown(asker.mac, discovers=discovers, image=key, listed_as=owner)
+        return decide(load.machine, record, image=key, lack=load.lack)
 
     boot = recorded(site, asker, decided)  # decide, record
-    return script_of(boot, cluster, machine, image, asker)  # render
+    return script_of(boot, cluster, load, asker)  # render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What a machine may be told to load: its place in the configuration (None: it has none), a pool and its image.
+
+    `lack` says why there is no image, if there is none.
+    """
+
+    machine: Machine | None = None
+    pool: Pool | None = None
+    image: Manifest | None = None
+    lack: str = ""
+
+
+def loading(site: Site, mac: str) -> Loading:
+    """Return what the machine `mac` may load; one that nobody listed, what can look at it."""
+    machine = site.cluster.machine_by_mac(mac)
+    if machine is None:
+        pool, image = inventory_image(site) or (None, None)
+        return Loading(pool=pool, image=image)
+    pool = site.cluster.pool(machine.pool)
+    image = site.images(pool)
+    return Loading(
+        machine=machine, pool=pool, image=image, lack=lack_of(site.images, pool) if image is None else ""
+    )
 
 
 def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None], Boot]) -> Boot:
     """Return the decision from what is known of the machine, which then includes that it asked."""
     found: list[Boot] = []
 
-    def act(record: MachineRecord | None, _: datetime) -> Change:
-        found.append(decided(record))
-        return _asked(record, asker, found[-1])
+    def act(record: MachineRecord | None, now: datetime) -> Change:
+        claimed = evidence.claim(site, record, now, said_evidence(asker.said)) if record else Change()
+        known = claimed.record or record
+        found.append(decided(known))
+        asked = _asked(known, asker, found[-1])
+        # Of a boot that begins a conflict, the conflict is the news.
+        return Change(record=asked.record or known, note=claimed.note or asked.note)
 
     try:
-        if site.ledger.change(asker.mac, act) is None and site.unknown_buckets.take("stranger"):
+        written = site.ledger.change(asker.mac, act)
+        if written is None and site.unknown_buckets.take("stranger"):
             site.strangers.saw(asker.mac, asker.said)
+        elif written is not None:
+            evidence.tell_others(site, asker.mac)
     except StateError as error:
         log.warning("%s: the boot is answered but not recorded: %s", asker.mac, error)
         # What was decided may rest on a change that was not written either.
@@ -81,37 +124,41 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     return found[-1]
 
 
-def script_of(
-    boot: Boot, cluster: Cluster, machine: Machine | None, image: Manifest | None, asker: Asker
-) -> str:
+def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str:
     """Return the iPXE script of a decision.
 
     Raises:
         RenderError: something in it is outside iPXE's safe character set.
     """
     match boot:
-        case Install():
-            if machine is None or image is None:
-                raise RenderError(f"{asker.mac}: decided to install what has no place or no image")
-            return _install(boot, cluster, machine, image)
+        case Install(arm=arm, reason=reason):
+            return _live(cluster, load, asker, arm=arm, reason=reason)
+        case Discover(reason=reason):
+            return _live(cluster, load, asker, arm=DISCOVER, reason=reason)
         case Local(reason=reason):
             # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
             return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
         case Leave(reason=reason):
-            return ipxe.leave_script(ipxe.unknown_reason(asker.mac) if machine is None else reason)
+            return ipxe.leave_script(reason)
 
 
-def _install(boot: Install, cluster: Cluster, machine: Machine, image: Manifest) -> str:
-    pool = cluster.pool(machine.pool)
-    live = LiveBoot(mac=machine.mac, base_url=cluster.base_url, arm=boot.arm, extra=pool.kernel_args)
+def _live(cluster: Cluster, load: Loading, asker: Asker, *, arm: str, reason: str) -> str:
+    """Return the script that starts the live system."""
+    if load.pool is None or load.image is None:
+        raise RenderError(f"{asker.mac}: decided to start what has no place or no image")
+    extra = load.pool.kernel_args
+    if arm == DISCOVER:
+        # It tells us which live system it runs: one that is accepted goes on in it, if its pool's is the same.
+        extra = (*extra, f"{IMAGE_ARGUMENT}={load.image.initrd.sha256}")
+    live = LiveBoot(mac=asker.mac, base_url=cluster.base_url, arm=arm, extra=extra)
     return ipxe.install_script(
-        kernel_url=url_of(cluster, image.kernel),
-        initrd_url=url_of(cluster, image.initrd),
-        kernel_args=family_of(pool).live_args(live),
+        kernel_url=url_of(cluster, load.image.kernel),
+        initrd_url=url_of(cluster, load.image.initrd),
+        kernel_args=family_of(load.pool).live_args(live),
         base=cluster.base_url,
-        reason=boot.reason,
+        reason=reason,
     )
 
 

@@ -26,9 +26,10 @@ def read_rendered(work: Path) -> Rendered:
             for kind, path in _paths(work / "bundle", machine.name)
         }
         shared = bundle.read(NODES) if (work / "bundle" / NODES).exists() else b""
+        ca = bundle.read("appliance/provisioning-ca.crt")
     except OSError as error:
         raise ServeError(f"{error.filename}: {error.strerror}; run deploy.py render first") from error
-    return Rendered(cluster, documents, shared)
+    return Rendered(cluster, documents, shared, ca)
 
 
 def _paths(bundle: Path, machine: str) -> Iterator[tuple[str, str]]:

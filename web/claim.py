@@ -28,12 +28,13 @@ from bootstrap.model import Machine
 from bootstrap.records import claims
 from bootstrap.records.ledger import Change
 from bootstrap.records.model import Claim, MachineRecord
+from bootstrap.records.said import Said
 from bootstrap.state import Put
 from bootstrap.states import ON_DISK, State
 from certs.errors import RefusedRequest
 from certs.requests import LONGEST_PEM, Issued, Request, client_request, issued
 from web.answers import Answer, Refusal, json_answer, response_of
-from web.bodies import ARM, MacAddress, Said, said
+from web.bodies import ARM, MacAddress, said
 from web.credentials import USER, Connection
 from web.listeners import Access, Routes
 from web.machine import current, with_writes

@@ -7,8 +7,8 @@ from typing import Literal
 
 from bootstrap.model import mac_from
 from bootstrap.records.model import Introduction
+from bootstrap.records.said import short
 from web.answers import Refusal
-from web.bodies import short
 
 LONGEST_VALUE = 512  # an SMBIOS string, percent-encoded twice over
 # iPXE's names (settings ${platform} and ${buildarch}).
@@ -30,7 +30,7 @@ def asker_from(query: Mapping[str, str]) -> Asker:
     """Return who asks.
 
     Raises:
-        Refusal: 400 for a MAC, UUID, architecture or platform that makes no sense, or any value too long.
+        Refusal: 400 for a MAC, architecture or platform that makes no sense, or any value too long.
     """
     if any(len(value) > LONGEST_VALUE for value in query.values()):
         raise Refusal(400, f"a value is longer than {LONGEST_VALUE} characters")
@@ -52,8 +52,8 @@ def _said(query: Mapping[str, str]) -> Introduction:
     arch, uuid = query.get("arch", ""), query.get("uuid", "")
     if not _ARCH.fullmatch(arch):
         raise Refusal(400, "arch: at most 16 of a-z, 0-9 and _")
-    if not _UUID.fullmatch(uuid):
-        raise Refusal(400, "uuid: as RFC 9562 writes it, or empty")
+    # A machine whose firmware has no sensible UUID has none: it would be refused at every boot, for ever.
+    uuid = uuid if _UUID.fullmatch(uuid) else ""
     # Makers write anything into these, blanks and 0xff included: they are kept as text to show, never used.
     texts = {name: short(query.get(name, "")) for name in ("serial", "manufacturer", "product")}
     return Introduction(uuid=uuid.lower(), arch=arch, platform=query.get("platform", ""), **texts)

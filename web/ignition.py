@@ -1,5 +1,6 @@
 """GET /v1/ignition/<mac>: stage A, rendered ahead; who may not install gets the answer of a stranger."""
 
+import hashlib
 import logging
 from typing import Any
 
@@ -47,6 +48,8 @@ def live_document(site: Site, mac: str) -> Document:
         StateError: the store cannot be read.
     """
     record = site.ledger.machine(mac)
+    if record is None and site.cluster.machine_by_mac(mac) is None:
+        return _discovery(site)
     may_install = record is not None and record.state in (State.ARMED, State.INSTALLING)
     document = site.documents.get(mac, LIVE) if may_install and site.cluster.machine_by_mac(mac) else None
     if document is None or record is None:
@@ -56,6 +59,14 @@ def live_document(site: Site, mac: str) -> Document:
     except StateError as error:
         log.warning("%s: its document is sent but that is not recorded: %s", mac, error)
     return document
+
+
+def _discovery(site: Site) -> Document:
+    """Return the document of machines that nobody listed; raises NotFound if they are left alone."""
+    if not (site.cluster.appliance.discovery and site.discovery):
+        raise NotFound
+    etag = hashlib.sha256(site.discovery).hexdigest()
+    return Document(content=site.discovery, revision=0, etag=etag)
 
 
 def answer(document: Document, environ: dict[str, Any], media_type: str = MEDIA_TYPE) -> Answer:

@@ -12,10 +12,11 @@ from bootstrap.records import claims
 from bootstrap.records.documents import NODE, Document
 from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
+from bootstrap.records.said import Line, Said
 from bootstrap.render.node import revision_of, tar_of
 from bootstrap.states import ON_DISK
 from web.answers import Answer, Refusal, json_answer, response_of
-from web.bodies import ARM, Line, MacAddress, Said, said
+from web.bodies import ARM, MacAddress, said
 from web.identity import mac_of
 from web.ignition import answer
 from web.listeners import Access, Routes

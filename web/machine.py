@@ -12,10 +12,13 @@ from bootstrap.artifacts import Manifest
 from bootstrap.model import Cluster
 from bootstrap.records import transitions
 from bootstrap.records.documents import INSTALLED, Document
+from bootstrap.records.evidence import evidence_of
+from bootstrap.records.inventory import own_cards
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
 from bootstrap.state import Put, Write
 from bootstrap.states import IllegalTransition, State
+from web import evidence
 from web.answers import Answer, Refusal, json_answer, response_of
 from web.bodies import (
     FACTS_BODY,
@@ -89,6 +92,8 @@ def grant(site: Site, asked: Begin) -> dict[str, Any]:
 
     def decide(record: MachineRecord | None, now: datetime) -> Change:
         armed = current(record, asked.arm)
+        if stop := refused_begin(site, armed, asked, now):
+            return stop
         change = transitions.begin(armed, now, disk=asked.disk.choice(), nonce=asked.nonce)
         return with_writes(change, _facts(asked.mac, asked.facts))
 
@@ -96,6 +101,25 @@ def grant(site: Site, asked: Begin) -> dict[str, Any]:
     if written is None or written.record.state is not State.INSTALLING:
         raise Refusal(409, written.record.reason if written else "not known")
     return _granted(cluster, written.record, image, document)
+
+
+def refused_begin(site: Site, record: MachineRecord, asked: Begin, now: datetime) -> Change | None:
+    """Return what ends the arm before anything is written; None if nothing stands in the way.
+
+    It is another machine than the one that booted, or its disk holds a system of ours that may not be erased.
+    """
+    if record.state not in (State.ARMED, State.INSTALLING):
+        return None
+    facts = asked.facts
+    claims = evidence_of(uuid=facts.uuid, serial=facts.serial, manufacturer=facts.vendor)
+    claimed = evidence.claim(site, record, now, claims)
+    if claimed.record and claimed.record.state is State.CONFLICT:
+        return claimed
+    system = asked.system
+    is_ours = system.cluster == site.cluster.metadata.name and system.state == "installed"
+    if is_ours and system.arm != record.arm and not record.erases_system:
+        return transitions.kept(record, now, machine=system.machine)
+    return None
 
 
 def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document: Document) -> dict[str, Any]:
@@ -153,6 +177,8 @@ def tell(site: Site, report: Report, body: Any) -> int:
     written = site.ledger.change(report.mac, decide)
     if written is None:
         raise NotFound
+    if facts.cards:
+        evidence.know(site, written.record)
     return written.seq or (written.record.settled if report.kind != "progress" else 0)
 
 
@@ -171,7 +197,9 @@ def _installing(record: MachineRecord, report: Report, facts: Facts, now: dateti
             failed = transitions.failed(record, now, reason=reason, detail=report.stage)
             return with_writes(failed, _facts(record.mac, facts))
         case _:
-            told = transitions.found(record, now, firmware=facts.firmware, detail=report.message)
+            told = transitions.found(
+                record, now, firmware=facts.firmware, detail=report.message, cards=own_cards(facts.cards)
+            )
             return with_writes(told, _facts(record.mac, facts))
 
 

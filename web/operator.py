@@ -10,12 +10,13 @@ from bootstrap.errors import ServeError
 from bootstrap.model import Host
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
-from bootstrap.records.model import DiskChoice, MachineRecord
+from bootstrap.records.model import DiskChoice, Event, MachineRecord, Stranger
 from bootstrap.states import ON_DISK, RULES, State
 from web.answers import Refusal, json_of
 from web.approver import message_of
 from web.listeners import Access, Routes
 from web.site import Site
+from web.unlisted import stranger_called, stranger_json
 
 MOST_EVENTS = 1000
 DETAIL_EVENTS = 50
@@ -28,7 +29,7 @@ def add(routes: Routes, site: Site) -> None:
     @routes.get("/v1/machines", Access.OPERATOR)
     def machines() -> Response:
         known = [machine_json(site, record) for record in site.ledger.machines()]
-        strangers = [json_of(stranger) for stranger in site.strangers.all()]
+        strangers = [stranger_json(site, stranger) for stranger in site.strangers.all()]
         hosts = [host_json(site, host) for host in site.cluster.control_plane.hosts if host.node]
         return jsonify(
             machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers, hosts=hosts
@@ -36,7 +37,7 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.get("/v1/machines/<name>", Access.OPERATOR)
     def machine(name: str) -> Response:
-        return jsonify(_detail(site, _called(site, name)))
+        return jsonify(_told(site, name))
 
     @routes.post("/v1/machines/<name>/arm", Access.OPERATOR)
     def arm(name: str) -> Response:
@@ -44,7 +45,7 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.post("/v1/machines/<name>/retire", Access.OPERATOR)
     def retire(name: str) -> Response:
-        return jsonify(_retire(site, _called(site, name)))
+        return jsonify(_retire(site, called(site, name)))
 
     @routes.get("/v1/events", Access.OPERATOR)
     def history() -> Response:
@@ -71,7 +72,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "pool": machine.pool if machine else None,
         "state": str(state),
         "reason": reason,
-        "message": _waits_for(record) or _of_node(record) or record.message or reason,
+        "message": _clash(record) or _waits_for(record) or _of_node(record) or record.message or reason,
         "address": record.address or reserved,
         "disk": disk_text(record.disk),
         "joins": record.mac in site.nodes.planned,
@@ -97,6 +98,12 @@ def host_json(site: Site, host: Host) -> dict[str, Any]:
     }
 
 
+def _clash(record: MachineRecord) -> str:
+    """Return what contradicts a machine that runs from its disk, and the remedy; empty if nothing does."""
+    step = RULES[State.CONFLICT].next_step.replace("NAME", record.name)
+    return f"in conflict: {record.clash}; {step}" if record.clash and record.state in ON_DISK else ""
+
+
 def _waits_for(record: MachineRecord) -> str:
     """Return why a machine that may install was told to wait at its last boot; empty if it was not."""
     decision, _, reason = record.answered.partition(": ")
@@ -117,6 +124,23 @@ def disk_text(disk: DiskChoice | None) -> str | None:
     return f"{name} {disk.size / unit:.4g} {word}"
 
 
+def _told(site: Site, name: str) -> dict[str, Any]:
+    """Return all that is known of the machine called `name`, listed or not; raises Refusal 404."""
+    stranger = stranger_called(site, name)
+    return _stranger_detail(site, stranger) if stranger else _detail(site, called(site, name))
+
+
+def _stranger_detail(site: Site, stranger: Stranger) -> dict[str, Any]:
+    found = site.strangers.inventory(stranger.mac)
+    facts = found.model_dump(mode="json", by_alias=True, exclude_defaults=True) if found else None
+    events = _of_stranger(site, stranger)
+    return stranger_json(site, stranger) | {
+        "name": stranger.mac,
+        "facts": facts,
+        "events": [json_of(event) for event in events],
+    }
+
+
 def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
     facts = site.store.get(f"facts/{record.mac}")
     events = site.ledger.events_of(record.mac)[-DETAIL_EVENTS:]
@@ -126,9 +150,9 @@ def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
     }
 
 
-def _called(site: Site, name: str) -> MachineRecord:
-    """Return the machine called `name`, also one that is listed no more; raises Refusal 404."""
-    machine = site.cluster.machine(name)
+def called(site: Site, name: str) -> MachineRecord:
+    """Return the machine called `name` or with that MAC, also one that is listed no more; raises Refusal 404."""
+    machine = site.cluster.machine(name) or site.cluster.machine_by_mac(name.lower())
     if machine is not None and (record := site.ledger.machine(machine.mac)):
         return record
     for record in site.ledger.machines():
@@ -138,7 +162,7 @@ def _called(site: Site, name: str) -> MachineRecord:
 
 
 def _listed(site: Site, name: str) -> MachineRecord:
-    record = _called(site, name)
+    record = called(site, name)
     if site.cluster.machine_by_mac(record.mac) is None:
         raise Refusal(409, f"{record.name} is no longer in the configuration; list it, then arm it")
     return record
@@ -150,7 +174,7 @@ def _arm(site: Site, record: MachineRecord) -> dict[str, Any]:
         site,
         record,
         lambda found, now: transitions.arm(
-            found, arm_id, now, who=transitions.OPERATOR, reason="ordered by the operator"
+            found, arm_id, now, who=transitions.OPERATOR, reason="ordered by the operator", erases_system=True
         ),
     )
 
@@ -173,8 +197,17 @@ def _events(site: Site) -> Iterator[Any]:
     if name is None:
         yield from site.ledger.events_after(after, MOST_EVENTS)
         return
-    log = UNKNOWN if name == UNKNOWN else _called(site, name).mac
+    if stranger := stranger_called(site, name):
+        yield from _of_stranger(site, stranger, after=after)
+        return
+    log = UNKNOWN if name == UNKNOWN else called(site, name).mac
     yield from site.ledger.events_of(log, after=after)
+
+
+def _of_stranger(site: Site, stranger: Stranger, *, after: int = 0) -> list[Event]:
+    """Return the events of one machine that nobody listed, from the log that all of them share."""
+    shared = site.ledger.events_of(UNKNOWN, after=after)
+    return [event for event in shared if event.machine == stranger.mac]
 
 
 def _number(text: str) -> int:

@@ -24,6 +24,7 @@ from web import nginx
 from web.app import create_app, create_site
 from web.approver import Approver
 from web.bundle import read_rendered
+from web.composing import keep_accepted, read_joining
 from web.credentials import Credentials
 from web.images import CachedImages
 from web.quiet import OneAMinute
@@ -74,6 +75,8 @@ def load(cache: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
+            read_joining=read_joining,
+            keep_accepted=keep_accepted,
         )
         app = create_app(site)
     except FirstlightError as error:

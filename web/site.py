@@ -1,22 +1,28 @@
 """Everything a handler needs, as one value: the configuration as loaded, the records, the doors outside."""
 
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from werkzeug.exceptions import NotFound
 
+from bootstrap import accepted
 from bootstrap.kubernetes.seen import NodeView
 from bootstrap.model import Cluster, Machine
 from bootstrap.records.alarms import Alarms
 from bootstrap.records.documents import NODE, Documents
 from bootstrap.records.enrolment import enrol
+from bootstrap.records.identities import Identities
 from bootstrap.records.ledger import Ledger
+from bootstrap.records.model import Accepted
 from bootstrap.records.strangers import Strangers
-from bootstrap.render.node import revision_of
-from bootstrap.state import Store
+from bootstrap.render.machines import discovery_document
+from bootstrap.render.node import Joining, revision_of
+from bootstrap.state import Put, Store
 from web.answers import Refusal
+from web.composing import machine_documents, shared
 from web.credentials import Connect, nowhere
 from web.images import Images
 from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE, Buckets
@@ -24,15 +30,21 @@ from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE,
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+ReadJoining = Callable[[Cluster], Joining | None]
+KeepAccepted = Callable[[Sequence[Accepted]], Sequence[Accepted]]
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What deploy.py rendered: the cluster, the documents by MAC and kind, and the one that all nodes have alike."""
+    """What deploy.py rendered: the cluster, the documents by MAC and kind, and the one that all nodes have alike.
+
+    `ca` is the provisioning CA's certificate in PEM; without it nothing can be rendered here.
+    """
 
     cluster: Cluster
     documents: Mapping[tuple[str, str], bytes]
     shared: bytes = b""
+    ca: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Site:
     """The appliance as its handlers see it.
 
     `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `nodes` too. `host_nodes` are
-    the nodes that are control-plane hosts, by name, as the cluster showed them last.
+    the nodes that are control-plane hosts, by name, as the cluster showed them last. `changing` is held by who takes
+    new machines into the cluster. `discovery` is the document of machines that nobody listed.
     """
 
     def __init__(
@@ -63,6 +76,8 @@ class Site:
         read_rendered: Callable[[], Rendered],
         is_nginx_up: Callable[[], bool],
         connect: Connect = nowhere,
+        read_joining: ReadJoining = lambda _: None,
+        keep_accepted: KeepAccepted = lambda found: found,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -70,7 +85,10 @@ class Site:
         self.images = images
         self.connect = connect
         self.ledger = Ledger(store, clock)
-        self.strangers = Strangers(self.ledger, clock)
+        self.identities = Identities()
+        for record in self.ledger.machines():
+            self.identities.put(record.mac, record.evidence, cards=record.cards, ignored=record.ignored)
+        self.strangers = Strangers(self.ledger, clock, self.identities)
         self.alarms = Alarms(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
@@ -79,24 +97,55 @@ class Site:
         self.host_nodes: Mapping[str, NodeView] = {}
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
+        self.read_joining = read_joining
+        self._keep_accepted = keep_accepted
+        self.changing = threading.RLock()
+        self.discovery = b""
         self.cluster = self.load()
 
     def load(self) -> Cluster:
-        """Read what is rendered, take its documents into the store, and enrol machines that are new.
+        """Read what is rendered and what was accepted, take the documents into the store, and enrol new machines.
 
         Raises:
             StateError: the store could not write; the old configuration stays in force.
         """
-        rendered = self._read_rendered()
-        if self.documents.replace(rendered.documents):
-            log.info("loaded %d documents", len(rendered.documents))
-        enrol(rendered.cluster, self.ledger, self.new_id)
-        own = {mac: text for (mac, kind), text in rendered.documents.items() if kind == NODE}
-        self.nodes = Nodes(
-            rendered.shared, {mac: revision_of(text, rendered.shared) for mac, text in own.items()}
+        with self.changing:
+            rendered = self.with_accepted(self._read_rendered())
+            if self.documents.replace(rendered.documents):
+                log.info("loaded %d documents", len(rendered.documents))
+            enrol(rendered.cluster, self.ledger, self.new_id)
+            own = {mac: text for (mac, kind), text in rendered.documents.items() if kind == NODE}
+            self.nodes = Nodes(
+                rendered.shared, {mac: revision_of(text, rendered.shared) for mac, text in own.items()}
+            )
+            self.discovery = discovery_document(rendered.cluster, rendered.ca) if rendered.ca else b""
+            self.cluster = rendered.cluster
+            return rendered.cluster
+
+    def accepted(self) -> list[Accepted]:
+        """Return the machines that were accepted, in MAC order."""
+        return [Accepted.from_bytes(entry.value) for entry in self.store.scan("accepted/")]
+
+    def with_accepted(self, rendered: Rendered) -> Rendered:
+        """Return `rendered` with the machines that were accepted since, and their documents.
+
+        Raises:
+            StateError: what they need could not be read or written.
+        """
+        stored = self.accepted()
+        found = self._keep_accepted(stored)
+        lost = [one for one in found if one not in stored]
+        if lost:
+            self.store.commit([Put(key=f"accepted/{one.mac}", value=one.to_bytes()) for one in lost])
+        cluster = accepted.composed(rendered.cluster, found)
+        more = cluster.machines[len(rendered.cluster.machines) :]
+        if not more or not rendered.ca:
+            return Rendered(cluster, rendered.documents, rendered.shared, rendered.ca)
+        joining = self.read_joining(cluster)
+        documents = machine_documents(cluster, more, rendered.ca, joining)
+        return Rendered(
+            cluster, {**rendered.documents, **documents}, shared(joining) or rendered.shared, rendered.ca
         )
-        self.cluster = rendered.cluster
-        return rendered.cluster
 
     def listed(self, mac: str) -> Machine:
         """Return the machine that sends a report, if it may send one now.

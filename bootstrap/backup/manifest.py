@@ -13,7 +13,7 @@ SNAPSHOT = "etcd.snapshot"
 CONFIG = "config"
 FOLDERS = ("pki", "known_hosts")
 """Folders of the work folder that a backup holds whole."""
-FILES = ("pod-subnets.json", "etcd.json", "binaries.json")
+FILES = ("accepted.json", "pod-subnets.json", "etcd.json", "binaries.json")
 """Files of the work folder that a backup holds, besides the store."""
 
 MOST_MEMBERS = 100_000

@@ -1,4 +1,4 @@
-"""Verbs about machines: status, machine list|show|arm|retire, events."""
+"""Verbs about machines: status, machine list|show|accept|arm|retire, events."""
 
 import json
 import sys
@@ -66,7 +66,7 @@ def show(call: Call, machines: Sequence[dict[str, Any]]) -> None:
 
 @click.group()
 def machine() -> None:
-    """List, show, arm or retire machines."""
+    """List, show, accept, arm or retire machines."""
 
 
 @machine.command("list")
@@ -104,6 +104,28 @@ def plain(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+@machine.command()
+@click.argument("name")
+@click.option(
+    "--pool", default="", metavar="POOL", help="The pool it belongs to; needed unless just one describes it."
+)
+@click.option(
+    "--name", "as_name", default="", metavar="NAME", help="Its host name (default: m- and its MAC address)."
+)
+@click.option(
+    "--resolve", is_flag=True, help="Although another machine claims the same, or it contradicts itself."
+)
+@click.pass_obj
+def accept(call: Call, name: str, pool: str, as_name: str, resolve: bool) -> None:  # noqa: FBT001  # click calls it
+    """Make the discovered machine NAME (its MAC address) part of the cluster, and let it install now.
+
+    A disk that holds data or a system of this cluster is not erased by this. With --resolve, NAME may be a known
+    machine in conflict: what it contradicts then counts for nothing, and it waits to be armed.
+    """
+    asked = operator(call)
+    show(call, [asked.accept(name, pool=pool, as_name=as_name, resolve=resolve)])
 
 
 @machine.command()

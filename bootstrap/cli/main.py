@@ -109,14 +109,17 @@ class Call:
         )
 
     def cluster(self) -> "Cluster":
-        """Return the cluster that the files describe.
+        """Return the cluster that the files describe, with the machines that were accepted since.
 
         Raises:
-            ConfigError: they have problems.
+            ConfigError: the files have problems.
+            StateError: the list of accepted machines is damaged.
         """
-        from bootstrap.config import load  # noqa: PLC0415  # pydantic is slow to import, --help must not pay
+        from bootstrap import accepted  # noqa: PLC0415  # pydantic is slow to import, --help must not pay
+        from bootstrap.config import load  # noqa: PLC0415  # as above
 
-        return load(self.paths())
+        cluster = load(self.paths())
+        return accepted.composed(cluster, accepted.read(self.place(cluster).work))
 
     def base(self) -> Path:
         """Return the folder where relative paths of the cluster begin: that of the last file."""

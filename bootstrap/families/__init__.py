@@ -39,6 +39,10 @@ class LiveBoot:
         )
 
 
+DISCOVER = "discover"
+"""In place of the id of an installation: the live system only looks at the machine and waits."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OSFamily:
     """An operating system line: how its live system starts and what its installed system needs said.

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from bootstrap.model.addresses import (
     Address,
@@ -116,3 +116,5 @@ class Appliance(Model):
     """native: as processes of this computer. podman, docker: as two containers."""
     pxe: Pxe = Pxe()
     """What a machine's firmware gets."""
+    discovery: StrictBool = True
+    """Whether a machine that is not listed is looked at and waits to be accepted; false leaves it alone."""

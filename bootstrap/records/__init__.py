@@ -4,6 +4,8 @@ The keys, once for all stores:
 
     machine/<mac>                a MachineRecord: a machine that the configuration lists, or once listed
     stranger/<mac>               a Stranger: a machine that it does not list; at most MOST_STRANGERS
+    inventory/<mac>              what such a machine found in itself, as JSON; at most MOST_INVENTORIES
+    accepted/<mac>               an Accepted: what the configuration would say of a machine that was accepted
     facts/<mac>                  what the installer found in the machine, as it sent it
     event/<seq>                  an Event; seq counts all events from 1 without a gap and is never reused
     machine-event/<mac>/<seq>    finds the events of one machine; `unknown` for all strangers together

@@ -50,7 +50,7 @@ def _decide(record: MachineRecord | None, now: datetime, machine: Machine, arm_i
 
 
 def _accepted(fresh: MachineRecord, now: datetime, arm_id: str | None) -> Change:
-    no_stranger = (Delete(key=f"stranger/{fresh.mac}"),)
+    no_stranger = (Delete(key=f"stranger/{fresh.mac}"), Delete(key=f"inventory/{fresh.mac}"))
     if arm_id:
         reason = "listed in the configuration, and its pool arms by itself"
         armed = transitions.arm(fresh, arm_id, now, who=transitions.APPLIANCE, reason=reason)

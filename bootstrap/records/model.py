@@ -41,6 +41,16 @@ class Introduction(Record):
     product: str = ""
 
 
+class Evidence(Record):
+    """What tells a machine from others, as far as it is worth anything (bootstrap/records/evidence.py).
+
+    `serial` begins with the maker's name; both are in lower case and empty if there is none.
+    """
+
+    uuid: str = ""
+    serial: str = ""
+
+
 class DiskChoice(Record):
     """The disk that the installer said it will write; `size` in bytes."""
 
@@ -88,6 +98,10 @@ class MachineRecord(Record):
     `settled` is the number of the event that ended the arm: a report that comes twice gets it as its answer.
     `answered` is what its last network boot got. `claim` is bound under the current arm, or None; `former_until` is
     when the last certificate of earlier arms ends, which anybody may hold who had the machine's disk.
+
+    `evidence` and `cards` are what it was known by since it was accepted, `ignored` the values of which the operator
+    said that they tell nothing, `clash` what contradicts them while it runs from its disk. `erases_system` says that
+    an operator has allowed this arm to erase a system of ours, `keeps_system` that such a one was found and kept.
     """
 
     mac: str
@@ -115,6 +129,12 @@ class MachineRecord(Record):
     claim: Claim | None = None
     former_until: datetime | None = None
     running: Running | None = None
+    evidence: Evidence = Evidence()
+    cards: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    clash: str = ""
+    erases_system: bool = True
+    keeps_system: bool = False
 
     @property
     def access_until(self) -> datetime | None:
@@ -134,13 +154,30 @@ class Alarm(Record):
 
 
 class Stranger(Record):
-    """A machine that the configuration does not list."""
+    """A machine that the configuration does not list.
+
+    `contradiction` is in what it once differed from its own `evidence`; `cards` are the MAC addresses that its
+    inventory named, `address` is where it said it is.
+    """
 
     mac: str
     first_seen: datetime
     last_seen: datetime
     boots: int = 1
     said: Introduction = Introduction()
+    evidence: Evidence = Evidence()
+    contradiction: str = ""
+    cards: tuple[str, ...] = ()
+    address: str = ""
+
+
+class Accepted(Record):
+    """A machine that an operator accepted, or a pool by its `match`: what the configuration would say of it."""
+
+    mac: str
+    name: str
+    pool: str
+    address: str = ""
 
 
 class Event(Record):

@@ -36,8 +36,18 @@ def enrol(mac: str, name: str, now: datetime) -> MachineRecord:
     return MachineRecord(mac=mac, name=name, since=now)
 
 
-def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: str) -> Change:
+def arm(
+    record: MachineRecord,
+    arm_id: str,
+    now: datetime,
+    *,
+    who: str,
+    reason: str,
+    erases_system: bool = False,
+) -> Change:
     """Allow one installation: the machine's disk may be written from now on, and its key is no longer known.
+
+    A disk that holds a system of this cluster is erased only if that is said too (`erases_system`).
 
     Raises:
         IllegalTransition: the machine is quarantined or in conflict.
@@ -60,6 +70,8 @@ def arm(record: MachineRecord, arm_id: str, now: datetime, *, who: str, reason: 
         claim=None,
         former_until=record.access_until,
         running=None,
+        erases_system=erases_system,
+        keeps_system=False,
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
 
@@ -127,6 +139,16 @@ def begin(record: MachineRecord, now: datetime, *, disk: DiskChoice | None, nonc
     return Change(record=installing, note=note(installing, MACHINE, "begin", decision=decision))
 
 
+def kept(record: MachineRecord, now: datetime, *, machine: str) -> Change:
+    """End the arm: the disk holds the system of `machine` of this cluster, and nobody has said that it may go."""
+    reason = (
+        f"its disk holds the system that this cluster has installed on {machine or 'a machine'}; nothing was "
+        f"touched, and it starts that system; to erase it: machine arm {record.name}"
+    )
+    ended = moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT, keeps_system=True)
+    return Change(record=ended, note=note(ended, APPLIANCE, "kept", decision="failed", reason=reason))
+
+
 def too_many_attempts(record: MachineRecord, now: datetime) -> Change:
     """End the arm: its write passes are used up and none came to its end."""
     reason = f"{MOST_ATTEMPTS} install attempts did not finish; last stage: {record.stage or 'unknown'}"
@@ -171,9 +193,21 @@ def attempt_failed(record: MachineRecord, now: datetime, *, reason: str) -> Chan
     return Change(record=again, note=note(again, MACHINE, "attempt-failed", decision="again", reason=reason))
 
 
-def found(record: MachineRecord, now: datetime, *, firmware: str | None, detail: str) -> Change:
-    """Note that the installer runs and what it found."""
-    seen = record.but(firmware=firmware or record.firmware, contact_at=now, is_stuck=False)
+def found(
+    record: MachineRecord,
+    now: datetime,
+    *,
+    firmware: str | None,
+    detail: str,
+    cards: tuple[str, ...] = (),
+) -> Change:
+    """Note that the installer runs and what it found, the MAC addresses of its `cards` among it."""
+    seen = record.but(
+        firmware=firmware or record.firmware,
+        contact_at=now,
+        is_stuck=False,
+        cards=cards or record.cards,
+    )
     return Change(record=seen, note=note(seen, MACHINE, "facts", detail=detail))
 
 

@@ -20,6 +20,23 @@ def family_of(pool: Pool) -> OSFamily:
     return rooms.load(families, pool.os.family, OSFamily, where=f"pools.{pool.name}.os.family")
 
 
+def discovery_document(cluster: Cluster, ca: bytes) -> bytes:
+    """Return what the live system of a machine that nobody listed reads: it looks at itself, tells, and waits.
+
+    It is the same for all of them: each learns its MAC address from the kernel's command line.
+    """
+    task = {"cluster": cluster.metadata.name, "server": cluster.secure_url}
+    return ignition.document(
+        files=(
+            ignition.file(_CA_PATH, ca),
+            ignition.file("/etc/firstlight/install.json", ignition.json_bytes(task)),
+            ignition.file("/opt/firstlight/install", read("installer/install"), mode=0o755),
+            ignition.file("/opt/firstlight/discover", read("installer/discover"), mode=0o755),
+        ),
+        units=(_own_unit("firstlight-install.service"),),
+    )
+
+
 def live_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
     """Return what the live system of `machine` reads, on plain HTTP: its task, the CA, the installer.
 
@@ -30,7 +47,9 @@ def live_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
     return ignition.document(
         files=(
             ignition.file(_CA_PATH, ca),
-            ignition.file("/etc/firstlight/install.json", _task(cluster, machine)),
+            ignition.file(
+                "/etc/firstlight/install.json", ignition.json_bytes(installer_task(cluster, machine))
+            ),
             ignition.file("/opt/firstlight/install", read("installer/install"), mode=0o755),
         ),
         units=() if starts_itself else (_own_unit("firstlight-install.service"),),
@@ -94,14 +113,14 @@ def _facts(cluster: Cluster, machine: Machine) -> dict[str, object]:
     }
 
 
-def _task(cluster: Cluster, machine: Machine) -> bytes:
+def installer_task(cluster: Cluster, machine: Machine) -> dict[str, object]:
     """Return the installer's settings; sizes are in bytes."""
     disk = cluster.disk_of(machine)
     select = disk.select.model_dump(by_alias=True, exclude_none=True)
     task = _facts(cluster, machine)
     task["disk"] = {"select": select, "wipe": list(disk.wipe)}
     task["ntp"] = list(_time_servers(cluster))
-    return ignition.json_bytes(task)
+    return task
 
 
 def _time_servers(cluster: Cluster) -> tuple[str, ...]:

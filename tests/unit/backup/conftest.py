@@ -1,3 +1,4 @@
+import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,7 +80,7 @@ class Rack:
 
     def tree(self) -> dict[str, tuple[bytes, int]]:
         """Return what a backup holds of the work folder, the store apart: by path, content and mode."""
-        tops = ("pki", "known_hosts", "pod-subnets.json", "etcd.json", "binaries.json")
+        tops = ("pki", "known_hosts", "accepted.json", "pod-subnets.json", "etcd.json", "binaries.json")
         paths = (path for path in sorted(self.work.rglob("*")) if path.is_file())
         return {
             inner: (path.read_bytes(), path.stat().st_mode & 0o777)
@@ -120,6 +121,8 @@ def rack(tmp_path: Path, keys: Path) -> Rack:
     (place.work / "known_hosts").mkdir(mode=0o700)
     for name in ("known_hosts/m1.pub", "pod-subnets.json", "etcd.json", "binaries.json"):
         write_file(place.work / name, f"{secrets.token_hex(8)}\n".encode(), 0o600)
+    entry = {"mac": "52:54:00:aa:00:77", "name": "w7", "pool": cluster.pools[0].name}
+    write_file(place.work / "accepted.json", f"{json.dumps([entry])}\n".encode(), 0o600)
     known = cluster.machines[0]
     made = Rack(place, cluster, tmp_path / "backup.tar.gz")
     made.put(record(known.mac, State.READY, name=known.name, claim=claim(known.name)))

@@ -33,7 +33,12 @@ EVENT = {
     "reason": "",
     "detail": "first seen",
 }
-STRANGER = {"mac": "02:00:00:00:00:09", "firstSeen": "2026-11-22T11:00:00Z", "said": {}}
+STRANGER = {
+    "mac": "02:00:00:00:00:09",
+    "firstSeen": "2026-11-22T11:00:00Z",
+    "said": {},
+    "state": "discovered",
+}
 
 
 class Fake(Operator):
@@ -64,6 +69,10 @@ class Fake(Operator):
         if after:
             raise KeyboardInterrupt
         return [EVENT] if machine in (None, "w1") else []
+
+    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
+        self.orders.append((name, f"accept {pool} {as_name} {resolve}"))
+        return {**W1, "name": as_name, "state": "armed"}
 
     def act(self, name: str, action: str) -> dict[str, Any]:
         self.orders.append((name, action))
@@ -135,6 +144,14 @@ def test_nothing_is_ordered_before_a_person_agrees(
     assert firstlight("machine", action, "w1").code == 0
     assert firstlight("machine", action, "w1", "--yes").code == 0
     assert asked.orders == [("w1", action)] * 2
+
+
+def test_a_machine_is_accepted_into_a_pool_under_a_name(firstlight: Firstlight, asked: Fake) -> None:
+    done = firstlight("machine", "accept", "02:00:00:00:00:09", "--pool", "gpu8", "--name", "w7")
+
+    assert done.code == 0
+    assert done.out.splitlines()[1].split()[:1] == ["w7"]
+    assert asked.orders == [("02:00:00:00:00:09", "accept gpu8 w7 False")]
 
 
 @pytest.mark.usefixtures("asked")

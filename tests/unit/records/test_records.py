@@ -10,6 +10,7 @@ from bootstrap.records import strangers as strangers_module
 from bootstrap.records import transitions
 from bootstrap.records.documents import INSTALLED, LIVE, Documents
 from bootstrap.records.enrolment import enrol
+from bootstrap.records.identities import Identities
 from bootstrap.records.ledger import KEPT_EVENTS, SLACK_EVENTS, UNKNOWN, Change, Ledger, Note
 from bootstrap.records.model import Introduction, MachineRecord
 from bootstrap.records.strangers import Strangers
@@ -275,7 +276,7 @@ def test_strangers_are_bounded_and_the_known_stay(
     ledger: Ledger, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strangers_module, "MOST_STRANGERS", 100)
-    strangers = Strangers(ledger, clock)
+    strangers = Strangers(ledger, clock, Identities())
     for n in range(1000):
         clock.forward(1)
         strangers.saw(f"52:54:00:bb:{n // 256:02x}:{n % 256:02x}", Introduction(serial=str(n)))
@@ -289,7 +290,7 @@ def test_strangers_are_bounded_and_the_known_stay(
 
 
 def test_a_stranger_that_comes_back_is_counted_and_told_once(ledger: Ledger, clock: HandClock) -> None:
-    strangers = Strangers(ledger, clock)
+    strangers = Strangers(ledger, clock, Identities())
     strangers.saw("52:54:00:bb:00:01", Introduction())
     before = ledger.last_event()
     strangers.saw("52:54:00:bb:00:01", Introduction(serial="s"))
@@ -301,7 +302,7 @@ def test_a_stranger_that_comes_back_is_counted_and_told_once(ledger: Ledger, clo
 
 def test_a_stranger_that_gets_listed_is_one_no_more(clock: HandClock) -> None:
     ledger = Ledger(MemoryStore(), clock)
-    strangers = Strangers(ledger, clock)
+    strangers = Strangers(ledger, clock, Identities())
     strangers.saw(W1, Introduction())
 
     enrol(cluster(), ledger, CountedIds())

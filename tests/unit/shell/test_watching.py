@@ -181,9 +181,14 @@ def test_a_broken_machine_waits_for_a_person(state: str) -> None:
 
 
 def test_a_stranger_has_a_row_with_its_mac() -> None:
-    seen = {"mac": "02:00:00:00:00:09", "firstSeen": "2026-11-22T11:59:19Z", "said": {"platform": "efi"}}
+    seen = {
+        "mac": "02:00:00:00:00:09",
+        "firstSeen": "2026-11-22T11:59:19Z",
+        "said": {"platform": "efi"},
+        "state": "discovered",
+    }
 
     cells = row(stranger(seen), NOW)
 
-    assert cells[:4] == ("-", "-", "discovered", "uefi")
-    assert "02:00:00:00:00:09 is not in the configuration" in cells[-1]
+    assert cells[:4] == ("02:00:00:00:00:09", "-", "discovered", "uefi")
+    assert "not in the configuration: machine accept 02:00:00:00:00:09 --pool POOL" in cells[-1]

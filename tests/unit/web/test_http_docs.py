@@ -10,7 +10,7 @@ import pytest
 from tests.unit.web.conftest import Rack
 from tests.unit.web.fakes import W1
 from tests.unit.web.joining import JoiningRack
-from web.bodies import Begin, Report, typed
+from web.bodies import Acceptance, Begin, Found, Report, typed
 from web.claim import Claiming
 from web.kubelet import Confirmation
 from web.pxe_events import Sightings
@@ -18,6 +18,8 @@ from web.pxe_events import Sightings
 TEXT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 SAMPLES = re.findall(r"<!-- json(?:: (\w+))? -->\n```json\n(.*?)```", TEXT, re.DOTALL)
 KINDS: dict[str, Any] = {
+    "Acceptance": Acceptance,
+    "Found": Found,
     "Begin": Begin,
     "Report": Report,
     "Sightings": Sightings,

@@ -23,10 +23,13 @@ ACCESS: dict[str, set[str]] = {
     "/v1/machine/config": {"machine"},
     "/v1/claim": {"machine"},
     "/v1/machine/kubelet": {"machine"},
+    "/v1/discovery": {"machine"},
+    "/v1/discovery/<mac>": {"machine"},
     "/v1/pxe/events": set(),  # no listener is enough: it takes the certificate
     "/v1/alarms": {"operator"},
     "/v1/machines": {"operator"},
     "/v1/machines/<name>": {"operator"},
+    "/v1/machines/<name>/accept": {"operator"},
     "/v1/machines/<name>/arm": {"operator"},
     "/v1/machines/<name>/retire": {"operator"},
     "/v1/events": {"operator"},

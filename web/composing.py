@@ -1,0 +1,69 @@
+"""Renders the documents of machines that were accepted here, as deploy.py renders those of the configuration."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bootstrap import accepted
+from bootstrap.errors import PreflightError, StateError
+from bootstrap.joining import AUTHORITY, joining
+from bootstrap.model import Cluster, Machine
+from bootstrap.records.documents import INSTALLED, LIVE, NODE
+from bootstrap.records.model import Accepted
+from bootstrap.render.machines import installed_document, live_document
+from bootstrap.render.node import Joining, own_document, shared_document
+from certs.keyring import PublicKeyring
+
+AUTHORITY_FILE = Path("pki/ca.crt")
+
+
+def machine_documents(
+    cluster: Cluster, machines: Iterable[Machine], ca: bytes, how: Joining | None
+) -> dict[tuple[str, str], bytes]:
+    """Return the documents of `machines` by MAC and kind; with `how` they become nodes.
+
+    Raises:
+        RenderError: a machine has no pod subnet.
+    """
+    found: dict[tuple[str, str], bytes] = {}
+    for machine in machines:
+        found[machine.mac, LIVE] = live_document(cluster, machine, ca)
+        found[machine.mac, INSTALLED] = installed_document(cluster, machine, ca, how)
+        if how:
+            found[machine.mac, NODE] = own_document(cluster, machine, how)
+    return found
+
+
+def shared(how: Joining | None) -> bytes:
+    """Return the document that all nodes have alike, with the accepted ones in it; empty if machines do not join."""
+    return shared_document(how) if how else b""
+
+
+def read_joining(cluster: Cluster) -> Joining | None:
+    """Return what machines of `cluster` need to join it; new ones get their pod subnet. In the work folder.
+
+    Raises:
+        StateError: it cannot be read or written.
+    """
+    try:
+        keyring = PublicKeyring(certificates={AUTHORITY: AUTHORITY_FILE.read_bytes()}, public_keys={})
+        return joining(cluster, Path(), keyring)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{error.filename}: {error.strerror}") from error
+    except PreflightError as error:
+        raise StateError(str(error)) from error
+
+
+def keep_accepted(found: Sequence[Accepted]) -> Sequence[Accepted]:
+    """Write the accepted machines where deploy.py finds them; return them with those that only that copy still has.
+
+    Raises:
+        StateError: the file is damaged, or cannot be written.
+    """
+    try:
+        whole = {one.mac: one for one in (*accepted.read(Path()), *found)}
+        accepted.write(Path(), whole.values())
+        return tuple(whole.values())
+    except OSError as error:
+        raise StateError(f"{error.filename}: {error.strerror}") from error
