@@ -41,7 +41,16 @@ class Leave:
     reason: str
 
 
-Boot = Install | Local | Wait | Leave
+@dataclass(frozen=True, kw_only=True)
+class Rescue:
+    """Show the reason and `lines`, wait, and ask again: the same boot was tried often enough."""
+
+    reason: str
+    lines: tuple[str, ...] = ()
+    seconds: int = WAIT_SECONDS
+
+
+Boot = Install | Local | Wait | Leave | Rescue
 
 
 def decide(

@@ -9,7 +9,7 @@ from flask import Flask, Response
 from bootstrap import failpoints
 from bootstrap.errors import ServeError
 from bootstrap.state import Store
-from web import boot, claim, health, ignition, kubelet, machine, metrics, operator, pxe_events
+from web import boot, claim, health, ignition, kubelet, machine, metrics, operator, pxe_events, story
 from web.answers import install_error_handlers
 from web.bodies import SMALL_BODY
 from web.credentials import Connect, nowhere
@@ -71,7 +71,7 @@ def create_app(site: Site) -> Flask:
     routes = Routes(app)
     measure = metrics.add(app, routes, site)
     hot = [room.add(routes, site) for room in (boot, ignition, machine)]
-    for room in (claim, kubelet, pxe_events, operator, health):
+    for room in (claim, kubelet, pxe_events, operator, story, health):
         room.add(routes, site)
     routes.refuse_undeclared()
     app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app

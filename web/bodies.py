@@ -131,6 +131,7 @@ class Sighting(Said):
     kind: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
     detail: Line = ""
     arch: Annotated[int, Field(ge=0, le=65535)] | None = None
+    at: Annotated[float, Field(ge=0, le=2**40)] | None = None
 
 
 def said(kind: Any, *, limit: int = SMALL_BODY) -> tuple[Any, dict[str, Any] | list[Any]]:

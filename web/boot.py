@@ -7,7 +7,7 @@ from datetime import datetime
 from flask import Response, request
 
 from bootstrap.artifacts import Manifest
-from bootstrap.boot import Boot, Install, Leave, Local, Wait, decide
+from bootstrap.boot import Boot, Install, Leave, Local, Rescue, Wait, decide
 from bootstrap.errors import RenderError, StateError
 from bootstrap.families import LiveBoot
 from bootstrap.model import Cluster, Machine
@@ -16,6 +16,7 @@ from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
+from web import story
 from web.answers import text, text_answer
 from web.hot import Hot
 from web.identity import Asker, asker_from
@@ -67,9 +68,10 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     """Return the decision from what is known of the machine, which then includes that it asked."""
     found: list[Boot] = []
 
-    def act(record: MachineRecord | None, _: datetime) -> Change:
-        found.append(decided(record))
-        return _asked(record, asker, found[-1])
+    def act(record: MachineRecord | None, now: datetime) -> Change:
+        boot, keep = story.judged(site, record, decided(record), now)
+        found.append(boot)
+        return keep(_asked(record, asker, boot))
 
     try:
         if site.ledger.change(asker.mac, act) is None and site.unknown_buckets.take("stranger"):
@@ -99,6 +101,8 @@ def script_of(
             return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
+        case Rescue(reason=reason, lines=lines, seconds=seconds):
+            return ipxe.rescue_script(reason, lines, seconds, cluster.base_url)
         case Leave(reason=reason):
             return ipxe.leave_script(ipxe.unknown_reason(asker.mac) if machine is None else reason)
 

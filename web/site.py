@@ -14,10 +14,19 @@ from bootstrap.records.ledger import Ledger
 from bootstrap.records.strangers import Strangers
 from bootstrap.render.node import revision_of
 from bootstrap.state import Store
+from web.accesslog import AccessLog
 from web.answers import Refusal
 from web.credentials import Connect, nowhere
 from web.images import Images
-from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE, Buckets
+from web.limits import (
+    MACHINE_BURST,
+    MACHINE_RATE,
+    SIGHTING_BURST,
+    SIGHTING_RATE,
+    UNKNOWN_BURST,
+    UNKNOWN_RATE,
+    Buckets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +79,10 @@ class Site:
         self.strangers = Strangers(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
+        self.sighting_buckets = Buckets(clock, per_second=SIGHTING_RATE, burst=SIGHTING_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
         self.nodes = Nodes(b"", {})
+        self.access_log = AccessLog(lambda: self.cluster)
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
         self.cluster = self.load()

@@ -81,6 +81,20 @@ class Running(Record):
     reason: str = ""
 
 
+class Loop(Record):
+    """How often a machine was told to install without getting any further (bootstrap/explain/breaker.py).
+
+    `boots` counts the boots since the last look at its events, of which `last` began last. Since `since` it gets the
+    rescue page, which says `lines`, and not before `again` another try. Both are None while all is well.
+    """
+
+    boots: int = 0
+    last: datetime | None = None
+    since: datetime | None = None
+    again: datetime | None = None
+    lines: tuple[str, ...] = ()
+
+
 class MachineRecord(Record):
     """A machine of the configuration: its state and what was seen of it.
 
@@ -115,6 +129,7 @@ class MachineRecord(Record):
     claim: Claim | None = None
     former_until: datetime | None = None
     running: Running | None = None
+    loop: Loop = Loop()
 
     @property
     def access_until(self) -> datetime | None:
