@@ -1,6 +1,5 @@
 """The dnsmasq that runs now, together with what must be done around its start, its log and its end."""
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ class Gatherer:
         """Take `event`; the batch goes on when it is large or old."""
         now = time.monotonic()
         self._since = self._since if self._events else now
-        self._events.append(dataclasses.replace(event, at=time.time()))
+        self._events.append(event)
         if len(self._events) >= MOST_GATHERED or now - self._since >= GATHERED_SECONDS:
             self.flush()
 

@@ -176,7 +176,11 @@ def requests_in(lines: bytes) -> Iterator[tuple[str, str, Request]]:
         if what == "ignition" and status < HTTP_ERROR:
             continue  # the ledger has told of it
         at = float(match["epoch"]) - float(match["seconds"])
-        yield match["address"].decode(), _mac_in(path), Request(at, what, _name(what, path), status)
+        yield (
+            match["address"].decode(),
+            _mac_in(path),
+            Request(at=at, what=what, name=_name(what, path), status=status),
+        )
 
 
 def _name(what: str, path: str) -> str:

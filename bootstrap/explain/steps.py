@@ -15,7 +15,7 @@ LONGEST_TEXT = 200
 PXE = "pxe"  # as `who` of an event: what pxe saw on the wire
 
 _ARCH = re.compile(r" ?\(architecture (\d{1,5})\)$")  # as web/pxe_events.py appends it
-_BOOT_FILE = re.compile(r"(?:^|, )boot file (\S+)")  # as pxe/log.py words it
+_BOOT_FILE = re.compile(r"(?:^|, )boot file ([^\s,]+)")  # as pxe/log.py words it
 _FIRMWARE = re.compile(r"(?:^|, )(?:PXE|HTTP)Client\b")
 _IPXE = re.compile(r"(?:^|, )user class iPXE\b")
 _NO_DISK = re.compile(r"^no disk matches the rule ")  # as configs/installer/install says it
@@ -24,6 +24,7 @@ HTTP_ERROR = 400
 _ASKED = {"discover": "DHCP DISCOVER", "request": "DHCP REQUEST", "inform": "DHCP INFORM"}
 _ANSWERED = {"offer": "DHCP OFFER", "ack": "DHCP ACK"}
 _TFTP = {"tftp-sent": "TFTP sent", "tftp-failed": "TFTP:", "tftp-not-found": "TFTP:"}
+_OFFERED = {"boot.ipxe": "url-offered", "http-boot-not-yet": "no-loader-offered"}
 _MARKS: Mapping[str, str] = {  # of the ledger's own events; the rest has the event's name as its mark
     "fetched": "ignition-ok",
     "already-installed": "complete",
@@ -136,6 +137,8 @@ def _asker(detail: str, arch: int | None) -> str:
 
 
 def _offered(file: str, arch: int | None) -> set[str]:
+    if file.startswith("http"):
+        return {_OFFERED.get(file.rpartition("/")[2], "http-boot-offered")}
     if file:
-        return {"url-offered" if file.startswith("http") else "loader-offered"}
+        return {"loader-offered"}
     return {"no-loader-offered"} if arch is not None else set()
