@@ -60,7 +60,7 @@ class Observer:
         self._tell(self._stamped(self._reader.flush()))
 
     def _stamped(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """Return `events` with their time: a packet is known to be whole by what follows, so its last line was before."""
+        """Return `events` with their time: what shows that a packet is whole comes after its last line."""
         now, before = time.time(), self._heard_at
         return tuple(
             dataclasses.replace(event, at=now if event.kind in _OF_TFTP else before) for event in events

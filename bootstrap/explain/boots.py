@@ -11,6 +11,8 @@ from bootstrap.explain.steps import Step
 SAME_BOOT = timedelta(seconds=20)
 # Firmware that gets no loader asks again at once, for ever: that is one boot that goes on, not a hundred.
 SAME_ASKING = timedelta(seconds=60)
+# Firmware that PXE did not help tries HTTP boot, with another code in option 93: the same boot goes on.
+NEXT_WAY = timedelta(seconds=300)
 
 READY, NOT_READY = "ready", "node-not-ready"
 _RUNS = frozenset({"ignition-ok", "ignition-error", "facts", "begin", "complete", "failed", "booted"})
@@ -53,7 +55,10 @@ def _begins(step: Step, before: Sequence[Step]) -> bool:
     if "armed" in step.marks:
         return True
     if _is_of_firmware(step):
-        return bool(seen & (_RUNS | _LATER)) or step.at - before[-1].at > SAME_ASKING
+        is_next_way = step.arch not in {one.arch for one in before}
+        patience = NEXT_WAY if is_next_way else SAME_ASKING
+        is_over = seen & (_RUNS if is_next_way else _RUNS | _LATER)
+        return bool(is_over) or step.at - before[-1].at > patience
     if seen & _WAITS:
         return bool(step.marks & {"script:install", "script:local"})
     if "script" in step.marks:

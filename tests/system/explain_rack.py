@@ -104,6 +104,19 @@ class Appliance:
     def events(self, name: str) -> list[str]:
         return [event["what"] for event in self.operator.events(machine=name)]
 
+    def recording(self, name: str) -> dict[str, Any]:
+        """Return what was seen of a machine: the ledger's events, and the lines of nginx's log."""
+        log = (self.work / "log" / "nginx-access.log").read_text().splitlines()
+        mark = f'"address":"{address_of(name)}"'
+        return {
+            "name": name,
+            "mac": mac_of(name),
+            "address": address_of(name),
+            "at": time.time(),
+            "events": self.operator.events(machine=name),
+            "log": [line for line in log if mark in line],
+        }
+
     def console(self, name: str) -> str:
         return (self.deploy / f"{name}.console").read_text(errors="replace")
 

@@ -1,13 +1,15 @@
 """`machine explain` names what stands in a machine's way: six seeded failures, with real firmware where it is cheap."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.system.explain_rack import BASE, SERVER, Appliance, appliance, mac_of
+from tests.system.explain_rack import BASE, NAMES, SERVER, Appliance, appliance, mac_of
 from tests.system.pxe_segment import wait_for
 
 pytestmark = pytest.mark.system
@@ -38,8 +40,17 @@ def fixture_rack(
         for name, firmware in (("w1", "uefi"), ("w3", "uefi"), ("w2", "bios"), ("w4", "bios")):
             made.power_on(name, firmware)
         yield made
+        record(made)
         if request.session.testsfailed > failed_before:
             sys.stderr.write(made.story())
+
+
+def record(rack: Appliance) -> None:
+    """Write what was seen of each machine into the folder that FIRSTLIGHT_RECORD names, for tests/unit/explain."""
+    if folder := os.environ.get("FIRSTLIGHT_RECORD"):
+        for name in NAMES:
+            text = json.dumps(rack.recording(name), indent=1) + "\n"
+            (Path(folder) / f"{name}.json").write_text(text)
 
 
 def take_artifacts_away(rack: Appliance) -> None:
