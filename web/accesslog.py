@@ -69,16 +69,20 @@ class AccessLog:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the round that it is in."""
+        """End the thread after the round that it is in, and close the log."""
         self._stop.set()
-        self._thread.join(2 * ROUND_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(2 * ROUND_SECONDS)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def requests_of(self, mac: str) -> list[Request]:
         """Return the kept requests of a machine, oldest first."""
         with self._lock:
             addresses = {address for address, of in self._macs.items() if of == mac}
             others = [request for address, request in self._others if address in addresses]
-            return sorted([*self._rings.get(mac, ()), *others], key=lambda request: request.at)
+            return sorted([*others, *self._rings.get(mac, ())], key=lambda request: request.at)
 
     def hears(self, mac: str, address: str) -> None:
         """Take notice that `mac` was given `address` by DHCP."""

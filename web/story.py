@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from bootstrap.boot import Boot
 from bootstrap.explain import breaker
 from bootstrap.explain.boots import boots_of
-from bootstrap.explain.diagnosis import About, Diagnosis, diagnose
+from bootstrap.explain.diagnosis import About, diagnose, diagnose_try, last_try
 from bootstrap.explain.steps import Request, Step, shown, story
 from bootstrap.model import mac_from
 from bootstrap.records.ledger import UNKNOWN, Change
@@ -53,7 +53,8 @@ def _asked(site: Site, name: str) -> tuple[str, str, Sequence[Event]]:
 
 def story_json(site: Site, name: str, mac: str, events: Sequence[Event]) -> dict[str, Any]:
     """Return the last boots and the diagnosis as the operator gets them."""
-    steps, found = _told(site, name, mac, events)
+    steps = story(events, _requests(site, mac))
+    found = diagnose(_about(site, name, mac), steps, site.clock())
     boots = boots_of(steps)[-MOST_BOOTS:]
     return {
         "name": name,
@@ -76,11 +77,8 @@ def _step_json(step: Step) -> dict[str, Any]:
     }
 
 
-def _told(site: Site, name: str, mac: str, events: Sequence[Event]) -> tuple[tuple[Step, ...], Diagnosis]:
-    cluster = site.cluster
-    about = About(name=name, mac=mac, url=cluster.base_url, secure=cluster.secure_url)
-    steps = story(events, _requests(site, mac))
-    return steps, diagnose(about, steps, site.clock())
+def _about(site: Site, name: str, mac: str) -> About:
+    return About(name=name, mac=mac, url=site.cluster.base_url, secure=site.cluster.secure_url)
 
 
 def _requests(site: Site, mac: str) -> list[Request]:
@@ -106,8 +104,11 @@ def judged(site: Site, record: MachineRecord | None, boot: Boot, now: datetime) 
         return site.ledger.events_of(record.mac)
 
     def page() -> tuple[str, ...]:
-        steps, found = _told(site, record.name, record.mac, events())
-        last = [f"{step.at:%H:%M:%S} {step.text}" for step in steps[-PAGE_STEPS:]]
+        boot = last_try(story(events(), _requests(site, record.mac)))
+        if boot is None:
+            return ()
+        found = diagnose_try(_about(site, record.name, record.mac), boot)
+        last = [f"{step.at:%H:%M:%S} {step.text}" for step in boot.steps[-PAGE_STEPS:]]
         return tuple(shown(line) for line in (f"cause: {found.cause}", f"to do: {found.remedy}", *last))
 
     given, loop = breaker.judged(boot, record, now, events=events, page=page)

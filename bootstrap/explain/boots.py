@@ -61,9 +61,7 @@ def _begins(step: Step, before: Sequence[Step]) -> bool:
         return bool(is_over) or step.at - before[-1].at > patience
     if seen & _WAITS:
         return bool(step.marks & {"script:install", "script:local"})
-    if "script" in step.marks:
-        return bool(seen & _RUNS)
-    if _is_of_ipxe(step):
+    if "script" in step.marks or _is_of_ipxe(step):
         asked = next((one.at for one in before if "script" in one.marks), None)
         return bool(seen & _RUNS) or (asked is not None and step.at - asked >= SAME_BOOT)
     return False

@@ -52,6 +52,18 @@ def diagnose(about: About, steps: Iterable[Step], now: datetime) -> Diagnosis:
     return _filled(found or UNDER_WAY, words(about, told, found or UNDER_WAY))
 
 
+def last_try(steps: Iterable[Step]) -> Boot | None:
+    """Return the last boot that was to install, or None."""
+    tries = [boot for boot in boots_of(steps) if "script:install" in boot.marks]
+    return tries[-1] if tries else None
+
+
+def diagnose_try(about: About, boot: Boot) -> Diagnosis:
+    """Return what stood in the way of a boot that is over, as the machine asks anew."""
+    found = _rule_of(boot, None) or UNDER_WAY
+    return _filled(found, words(about, boot, found))
+
+
 _SAYS_NOTHING = frozenset({"armed", "accepted", "stuck", "boot-loop", "retired", "discovered"})
 
 
