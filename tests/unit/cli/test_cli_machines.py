@@ -36,6 +36,16 @@ EVENT = {
 STRANGER = {"mac": "02:00:00:00:00:09", "firstSeen": "2026-11-22T11:00:00Z", "said": {}}
 
 
+STEP = {"time": "2026-11-22T12:00:00.250Z", "text": "DHCP DISCOVER [red]x (arch 7)", "marks": []}
+DIAGNOSIS = {
+    "name": "tftp-blocked",
+    "cause": "TFTP does not come through",
+    "remedy": "let it",
+    "isWell": False,
+}
+STORY = {"mac": "52:54:00:aa:00:01", "boots": [[STEP], [STEP]], "diagnosis": DIAGNOSIS}
+
+
 class Fake(Operator):
     """An appliance with one machine, one stranger and one event."""
 
@@ -57,6 +67,9 @@ class Fake(Operator):
         if after:
             raise KeyboardInterrupt
         return [EVENT] if machine in (None, "w1") else []
+
+    def story(self, name: str) -> dict[str, Any]:
+        return {**STORY, "name": name}
 
     def act(self, name: str, action: str) -> dict[str, Any]:
         self.orders.append((name, action))
@@ -179,3 +192,33 @@ def test_a_step_that_fails_says_how_long_it_took(capsys: pytest.CaptureFixture[s
         raise KeyboardInterrupt
 
     assert capsys.readouterr().err.splitlines()[-1].startswith("    keys: stopped after 0.")
+
+
+@pytest.mark.usefixtures("asked")
+def test_explain_tells_the_boots_and_then_the_cause(firstlight: Firstlight) -> None:
+    done = firstlight("machine", "explain", "w1")
+
+    assert 1 == done.code
+    assert done.out.splitlines() == [
+        "w1 (52:54:00:aa:00:01)",
+        "",
+        "boot -1, 2026-11-22 UTC",
+        "  12:00:00.250  DHCP DISCOVER [red]x (arch 7)",
+        "",
+        "last boot, 2026-11-22 UTC",
+        "  12:00:00.250  DHCP DISCOVER [red]x (arch 7)",
+        "",
+        "tftp-blocked: TFTP does not come through",
+        "to do: let it",
+    ]
+
+
+@pytest.mark.usefixtures("asked")
+def test_explain_is_zero_when_nothing_is_wrong(
+    firstlight: Firstlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DIAGNOSIS, "isWell", True)
+    done = firstlight("-o", "json", "machine", "explain", "w1")
+
+    assert 0 == done.code
+    assert "w1" == done.json()["name"]
