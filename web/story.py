@@ -22,6 +22,8 @@ from web.site import Site
 
 MOST_BOOTS = 5
 PAGE_STEPS = 4
+# Whoever stands before a machine that asks for its script need not be told of its address.
+_DHCP = frozenset({"offer", "ack", "ipxe-dhcp", "firmware-dhcp", "os-dhcp"})
 
 
 def add(routes: Routes, site: Site) -> None:
@@ -108,7 +110,8 @@ def judged(site: Site, record: MachineRecord | None, boot: Boot, now: datetime) 
         if boot is None:
             return ()
         found = diagnose_try(_about(site, record.name, record.mac), boot)
-        last = [f"{step.at:%H:%M:%S} {step.text}" for step in boot.steps[-PAGE_STEPS:]]
+        steps = [step for step in boot.steps if step.marks.isdisjoint(_DHCP)]
+        last = [f"{step.at:%H:%M:%S} {step.text}" for step in steps[-PAGE_STEPS:]]
         return tuple(shown(line) for line in (f"cause: {found.cause}", f"to do: {found.remedy}", *last))
 
     given, loop = breaker.judged(boot, record, now, events=events, page=page)

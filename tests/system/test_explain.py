@@ -14,8 +14,8 @@ from tests.system.pxe_segment import wait_for
 
 pytestmark = pytest.mark.system
 
-FIRMWARE_SECONDS = 120.0  # two UEFI machines and two BIOS ones start side by side, emulated
-LOOP_SECONDS = 150.0
+FIRMWARE_SECONDS = 240.0  # two UEFI machines and two BIOS ones start side by side, emulated
+LOOP_SECONDS = 240.0
 NO_DISK = (
     'no disk matches the rule {"type":"nvme"}; nothing was touched; '
     "found: /dev/vda virtio 8192 MiB serial \x1b[31mw6-root"
@@ -133,6 +133,7 @@ def test_a_machine_that_boots_in_vain_gets_the_rescue_page_until_it_is_armed(rac
 
     assert wait_for(lambda: "tries once more" in rack.console("w4"), 10)
     assert "cause: iPXE asked for the kernel" in rack.console("w4"), page
+    assert re.search(r"\d\d:\d\d:\d\d HTTP kernel [0-9a-f]{12}: 404", rack.console("w4")), page
     machine = rack.operator.machine("w4")
     assert (True, "armed", 0) == (machine["isLooping"], machine["state"], machine["attempts"])
     assert "machine explain w4" in machine["message"]
