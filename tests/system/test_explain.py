@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.explain_rack import BASE, NAMES, SERVER, Appliance, appliance, mac_of
-from tests.system.pxe_segment import wait_for
+from tests.system.explain_rack import BASE, NAMES, Appliance, appliance, mac_of
+from tests.system.pxe_segment import SERVER, wait_for
 
 pytestmark = pytest.mark.system
 
