@@ -49,7 +49,16 @@ class Discover:
     reason: str
 
 
-Boot = Install | Local | Wait | Leave | Discover
+@dataclass(frozen=True, kw_only=True)
+class Rescue:
+    """Show the reason and `lines`, wait, and ask again: the same boot was tried often enough."""
+
+    reason: str
+    lines: tuple[str, ...] = ()
+    seconds: int = WAIT_SECONDS
+
+
+Boot = Install | Local | Wait | Leave | Discover | Rescue
 
 
 def decide(

@@ -54,6 +54,11 @@ class Operator:
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}")
         return answer
 
+    def story(self, name: str) -> dict[str, Any]:
+        """Return how the last boots of the machine called `name` went, and what most likely stands in its way."""
+        answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}/story")
+        return answer
+
     def act(self, name: str, action: str) -> dict[str, Any]:
         """Do `action` (arm, retire) to the machine called `name`; return it as it is afterwards."""
         answer: dict[str, Any] = self._json("POST", f"/v1/machines/{quote(name, safe='')}/{action}")

@@ -92,8 +92,8 @@ def is_done(machine: Mapping[str, Any], after: datetime | None = None) -> bool:
 
 
 def is_broken(machine: Mapping[str, Any]) -> bool:
-    """Return whether the machine waits for a person."""
-    return machine["state"] in BROKEN
+    """Return whether the machine waits for a person; one in a boot loop does."""
+    return machine["state"] in BROKEN or bool(machine.get("isLooping"))
 
 
 def alarm_lines(alarms: Sequence[Mapping[str, Any]], now: datetime) -> list[str]:

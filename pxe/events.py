@@ -1,7 +1,7 @@
 """What the network boot of a machine looked like from here, in the words that web understands."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 LONGEST_TEXT = 200  # characters: a line on a screen; option 60 may bring 255 bytes of anything
@@ -35,7 +35,8 @@ class Event:
 
     `mac` is lower case with colons, or empty where only `address` (dotted IPv4) is known. `detail` is text
     for people, already cleaned. `arch` is DHCP option 93 (RFC 4578), None if the machine did not say;
-    `firmware` is what our dnsmasq.conf took it for, said once per packet.
+    `firmware` is what our dnsmasq.conf took it for, said once per packet. `at` is when it was seen, in seconds
+    since the epoch, as far as that is known.
     """
 
     mac: str
@@ -44,11 +45,13 @@ class Event:
     arch: int | None = None
     address: str = ""
     firmware: str = ""
+    at: float | None = field(default=None, compare=False)
 
-    def as_json(self) -> Mapping[str, str | int | None]:
+    def as_json(self) -> Mapping[str, str | int | float | None]:
         """Return the object that POST /v1/pxe/events takes."""
         said = {"mac": self.mac, "kind": self.kind.value, "detail": self.detail, "arch": self.arch}
-        return {**said, "server": self.address} if self.kind in _OF_SERVERS else said
+        said |= {"server": self.address} if self.kind in _OF_SERVERS else {}
+        return said if self.at is None else {**said, "at": self.at}
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:

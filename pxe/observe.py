@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +14,7 @@ from pxe.log import UNKNOWN, LogReader, is_routine, version_started
 
 log = logging.getLogger("pxe")
 
+_OF_TFTP = frozenset({Kind.TFTP_SENT, Kind.TFTP_FAILED, Kind.TFTP_NOT_FOUND})
 _ASKING = frozenset({Kind.DISCOVER, Kind.OFFER})  # in proxy mode there is no DISCOVER in the log
 
 
@@ -36,6 +38,7 @@ class Observer:
         self._report = report
         self._neighbour = neighbour
         self._on_ready = on_ready
+        self._heard_at = time.time()
 
     def heard(self, line: str) -> None:
         """Take one line of dnsmasq's log."""
@@ -46,14 +49,22 @@ class Observer:
         routine = is_routine(line)
         if routine and log.isEnabledFor(logging.DEBUG):
             log.debug("%s", clean(line))
-        events = self._reader.feed(line)
+        events = self._stamped(self._reader.feed(line))
+        self._heard_at = time.time()
         self._tell(events)
         if not events and not version and not routine and line.strip():
             log.info("%s", clean(line))
 
     def quiet(self) -> None:
         """Take what was read so far as whole."""
-        self._tell(self._reader.flush())
+        self._tell(self._stamped(self._reader.flush()))
+
+    def _stamped(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Return `events` with their time: what shows that a packet is whole comes after its last line."""
+        now, before = time.time(), self._heard_at
+        return tuple(
+            dataclasses.replace(event, at=now if event.kind in _OF_TFTP else before) for event in events
+        )
 
     def _tell(self, events: tuple[Event, ...]) -> None:
         for event in events:

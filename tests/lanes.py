@@ -27,6 +27,7 @@ MACHINES = frozenset(
 
 WAITING = frozenset(
     {
+        "test_explain",
         "test_mirror_attacks",
         "test_mirror_faults",
         "test_mirror_offline",

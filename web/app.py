@@ -22,6 +22,7 @@ from web import (
     metrics,
     operator,
     pxe_events,
+    story,
 )
 from web.answers import install_error_handlers
 from web.bodies import SMALL_BODY
@@ -88,7 +89,7 @@ def create_app(site: Site) -> Flask:
     routes = Routes(app)
     measure = metrics.add(app, routes, site)
     hot = [room.add(routes, site) for room in (boot, ignition, machine)]
-    for room in (accepting, alarms, claim, discovery, kubelet, pxe_events, operator, health):
+    for room in (accepting, alarms, claim, discovery, kubelet, pxe_events, operator, story, health):
         room.add(routes, site)
     routes.refuse_undeclared()
     app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app

@@ -133,6 +133,7 @@ class Sighting(Said):
     detail: Line = ""
     arch: Annotated[int, Field(ge=0, le=65535)] | None = None
     server: Annotated[str, Field(pattern=r"^[0-9.]{0,15}$")] = ""
+    at: Annotated[float, Field(ge=0, le=2**40)] | None = None
 
 
 def said(kind: Any, *, limit: int = SMALL_BODY) -> tuple[Any, dict[str, Any] | list[Any]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from flask import Response, request
 
 from bootstrap.artifacts import Manifest
-from bootstrap.boot import Boot, Discover, Install, Leave, Local, Wait, decide, decide_unknown
+from bootstrap.boot import Boot, Discover, Install, Leave, Local, Rescue, Wait, decide, decide_unknown
 from bootstrap.errors import RenderError, StateError
 from bootstrap.families import DISCOVER, LiveBoot
 from bootstrap.model import Cluster, Machine, Pool
@@ -18,7 +18,7 @@ from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
-from web import evidence
+from web import evidence, story
 from web.answers import text, text_answer
 from web.discovery import inventory_image
 from web.hot import Hot
@@ -106,10 +106,11 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     def act(record: MachineRecord | None, now: datetime) -> Change:
         claimed = evidence.claim(site, record, now, said_evidence(asker.said)) if record else Change()
         known = claimed.record or record
-        found.append(decided(known))
-        asked = _asked(known, asker, found[-1])
+        boot, keep = story.judged(site, known, decided(known), now)
+        found.append(boot)
+        asked = _asked(known, asker, boot)
         # Of a boot that begins a conflict, the conflict is the news.
-        return Change(record=asked.record or known, note=claimed.note or asked.note)
+        return keep(Change(record=asked.record or known, note=claimed.note or asked.note))
 
     try:
         written = site.ledger.change(asker.mac, act)
@@ -140,6 +141,8 @@ def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str:
             return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
+        case Rescue(reason=reason, lines=lines, seconds=seconds):
+            return ipxe.rescue_script(reason, lines, seconds, cluster.base_url)
         case Leave(reason=reason):
             return ipxe.leave_script(reason)
 

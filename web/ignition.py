@@ -8,6 +8,7 @@ from flask import Response, request
 from werkzeug.exceptions import NotFound
 from werkzeug.http import is_resource_modified
 
+from bootstrap import failpoints
 from bootstrap.errors import StateError
 from bootstrap.records import transitions
 from bootstrap.records.documents import LIVE, Document
@@ -54,6 +55,7 @@ def live_document(site: Site, mac: str) -> Document:
     document = site.documents.get(mac, LIVE) if may_install and site.cluster.machine_by_mac(mac) else None
     if document is None or record is None:
         raise NotFound
+    failpoints.reached("web.ignition.before")
     try:
         site.ledger.note(transitions.fetched(record, LIVE))
     except StateError as error:

@@ -8,6 +8,9 @@ from datetime import datetime
 # Honest installers report every few seconds; a burst comes when reports were held up.
 MACHINE_RATE = 10.0
 MACHINE_BURST = 50.0
+# What pxe saw of one listed machine: a boot is some 20 packets, and comes once in a minute at most.
+SIGHTING_RATE = 2.0
+SIGHTING_BURST = 100.0
 # All unlisted machines together: a whole rack may be switched on at once, a flood of made-up MACs may not
 # sync the disk two thousand times a second.
 UNKNOWN_RATE = 20.0

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from bootstrap.errors import ServeError
+from bootstrap.explain import breaker
 from bootstrap.model import Host
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
@@ -80,6 +81,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "claim": shown["claim"],
         "accessUntil": f"{record.access_until:%Y-%m-%dT%H:%M:%SZ}" if record.access_until else None,
         "running": shown["running"],
+        "isLooping": record.loop.since is not None,
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),
     }
@@ -107,6 +109,8 @@ def _clash(record: MachineRecord) -> str:
 def _waits_for(record: MachineRecord) -> str:
     """Return why a machine that may install was told to wait at its last boot; empty if it was not."""
     decision, _, reason = record.answered.partition(": ")
+    if record.loop.since is not None:
+        return breaker.reason_of(record.name)
     return reason if record.state in (State.ARMED, State.INSTALLING) and decision == "wait" else ""
 
 

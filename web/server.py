@@ -84,6 +84,7 @@ def load(cache: Path) -> Callable[..., Any]:
         sys.exit(error.exit_code)
     LastGood(DATABASE).start()
     Watcher(site).start()
+    site.access_log.start()
     Approver(site).start()
     Scrubbing(site, images.scrubber).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.

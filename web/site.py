@@ -21,11 +21,20 @@ from bootstrap.records.strangers import Strangers
 from bootstrap.render.machines import discovery_document
 from bootstrap.render.node import Joining, revision_of
 from bootstrap.state import Put, Store
+from web.accesslog import AccessLog
 from web.answers import Refusal
 from web.composing import machine_documents, shared
 from web.credentials import Connect, nowhere
 from web.images import Images
-from web.limits import MACHINE_BURST, MACHINE_RATE, UNKNOWN_BURST, UNKNOWN_RATE, Buckets
+from web.limits import (
+    MACHINE_BURST,
+    MACHINE_RATE,
+    SIGHTING_BURST,
+    SIGHTING_RATE,
+    UNKNOWN_BURST,
+    UNKNOWN_RATE,
+    Buckets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +101,11 @@ class Site:
         self.alarms = Alarms(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
+        self.sighting_buckets = Buckets(clock, per_second=SIGHTING_RATE, burst=SIGHTING_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
         self.nodes = Nodes(b"", {})
         self.host_nodes: Mapping[str, NodeView] = {}
+        self.access_log = AccessLog(lambda: self.cluster)
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
         self.read_joining = read_joining

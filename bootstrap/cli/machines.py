@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bootstrap.cli.main import Call
 from bootstrap.cli.results import emit, stderr, stdout, table
+from bootstrap.cli.story import show_story
 from bootstrap.errors import FirstlightError, UsageError
 from bootstrap.operator import Operator
 from bootstrap.status import HEADINGS, alarm_lines, is_broken, rows, stranger
@@ -66,7 +67,7 @@ def show(call: Call, machines: Sequence[dict[str, Any]]) -> None:
 
 @click.group()
 def machine() -> None:
-    """List, show, accept, arm or retire machines."""
+    """List, show, explain, accept, arm or retire machines."""
 
 
 @machine.command("list")
@@ -104,6 +105,22 @@ def plain(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+@machine.command("explain")
+@click.argument("name")
+@click.pass_obj
+def explain_(call: Call, name: str) -> int:
+    """Tell how the last boots of the machine NAME went, the likely cause of trouble, and the remedy. Changes nothing.
+
+    Exits 1 if something is wrong.
+    """
+    told = operator(call).story(name)
+    if call.output == "table":
+        show_story(told)
+    else:
+        emit(call.output, told, (), ())
+    return int(not told["diagnosis"]["isWell"])
 
 
 @machine.command()

@@ -22,7 +22,7 @@ _SEQUENCE = "meta/last-event"
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """An event before it has a number and a time; `log` is the machine's MAC, or UNKNOWN."""
+    """An event before it has a number; `log` is the machine's MAC, or UNKNOWN; `at` is its time, if not now."""
 
     who: str
     what: str
@@ -31,6 +31,7 @@ class Note:
     decision: str = ""
     reason: str = ""
     detail: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ class Ledger:
     def _appended(note: Note, seq: int, now: datetime) -> tuple[Write, ...]:
         event = Event(
             seq=seq,
-            time=now,
+            time=note.at or now,
             who=note.who,
             machine=note.machine,
             what=note.what,

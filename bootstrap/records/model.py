@@ -91,6 +91,20 @@ class Running(Record):
     reason: str = ""
 
 
+class Loop(Record):
+    """How often a machine was told to install without getting any further (bootstrap/explain/breaker.py).
+
+    `boots` counts the boots since the last look at its events, of which `last` began last. Since `since` it gets the
+    rescue page, which says `lines`, and not before `again` another try. Both are None while all is well.
+    """
+
+    boots: int = 0
+    last: datetime | None = None
+    since: datetime | None = None
+    again: datetime | None = None
+    lines: tuple[str, ...] = ()
+
+
 class MachineRecord(Record):
     """A machine of the configuration: its state and what was seen of it.
 
@@ -135,6 +149,7 @@ class MachineRecord(Record):
     clash: str = ""
     erases_system: bool = True
     keeps_system: bool = False
+    loop: Loop = Loop()
 
     @property
     def access_until(self) -> datetime | None:

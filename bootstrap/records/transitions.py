@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from bootstrap.errors import StateError
 from bootstrap.records.ledger import THIS_EVENT, Change, Note
-from bootstrap.records.model import MOST_ATTEMPTS, DiskChoice, Introduction, MachineRecord
+from bootstrap.records.model import MOST_ATTEMPTS, DiskChoice, Introduction, Loop, MachineRecord
 from bootstrap.states import ON_DISK, RULES, State, move
 
 MACHINE = "machine"
@@ -72,6 +72,7 @@ def arm(
         running=None,
         erases_system=erases_system,
         keeps_system=False,
+        loop=Loop(),
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
 
@@ -102,7 +103,7 @@ def asked(
     """
     answered = f"{decision}: {reason}"
     seen = record.but(firmware=firmware or record.firmware, said=said, answered=answered)
-    if decision == "wait" and answered == record.answered:
+    if decision in {"wait", "rescue"} and answered == record.answered:
         return Change(record=seen)
     return Change(record=seen, note=note(seen, MACHINE, "network-boot", decision=decision, reason=reason))
 
@@ -134,6 +135,7 @@ def begin(record: MachineRecord, now: datetime, *, disk: DiskChoice | None, nonc
         message=f"installing, attempt {attempt} of {MOST_ATTEMPTS}",
         contact_at=now,
         is_stuck=False,
+        loop=Loop(),
     )
     decision = f"attempt {attempt} of {MOST_ATTEMPTS}"
     return Change(record=installing, note=note(installing, MACHINE, "begin", decision=decision))
@@ -246,6 +248,7 @@ def booted(record: MachineRecord, now: datetime, boot: Boot) -> Change:
         firmware=boot.firmware or record.firmware,
         ssh_answers=False,
         is_stuck=False,
+        loop=Loop(),
         settled=record.settled if state is record.state else THIS_EVENT,
     )
     return Change(record=up, note=note(up, MACHINE, "booted", decision=str(state), detail=boot.address or ""))
@@ -302,7 +305,7 @@ def note(
 def moved(record: MachineRecord, state: State, now: datetime, *, reason: str) -> MachineRecord:
     """Return the machine in another state, for `reason`; raises IllegalTransition."""
     after = move(record.state, state)
-    return record.but(state=after, since=now, reason=reason, message=reason, is_stuck=False)
+    return record.but(state=after, since=now, reason=reason, message=reason, is_stuck=False, loop=Loop())
 
 
 def next_step(record: MachineRecord) -> str:

@@ -89,6 +89,17 @@ def wait_script(reason: str, seconds: int, base: str) -> str:
     return render("ipxe/wait.ipxe.j2", reason=on_console(reason), seconds=seconds, base=argument(base))
 
 
+def rescue_script(reason: str, lines: Iterable[str], seconds: int, base: str) -> str:
+    """Return the script that says `reason` and `lines`, waits `seconds` and asks again.
+
+    Raises:
+        RenderError: `seconds` is not between 1 and 3600.
+    """
+    waits = wait_script(reason, seconds, base)
+    said = "".join(f"echo firstlight: {on_console(line)}\n" for line in lines)
+    return waits.replace(":again\n", f"{said}:again\n", 1)
+
+
 def leave_script(reason: str) -> str:
     """Return the script for a machine that is not ours: `reason`, then the firmware goes on."""
     return render("ipxe/leave.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)

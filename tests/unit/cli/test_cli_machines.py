@@ -41,6 +41,16 @@ STRANGER = {
 }
 
 
+STEP = {"time": "2026-11-22T12:00:00.250Z", "text": "DHCP DISCOVER [red]x (arch 7)", "marks": []}
+DIAGNOSIS = {
+    "name": "tftp-blocked",
+    "cause": "TFTP does not come through",
+    "remedy": "let it",
+    "isWell": False,
+}
+STORY = {"mac": "52:54:00:aa:00:01", "boots": [[STEP], [STEP]], "diagnosis": DIAGNOSIS}
+
+
 class Fake(Operator):
     """An appliance with one machine, one stranger and one event."""
 
@@ -73,6 +83,9 @@ class Fake(Operator):
     def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
         self.orders.append((name, f"accept {pool} {as_name} {resolve}"))
         return {**W1, "name": as_name, "state": "armed"}
+
+    def story(self, name: str) -> dict[str, Any]:
+        return {**STORY, "name": name}
 
     def act(self, name: str, action: str) -> dict[str, Any]:
         self.orders.append((name, action))
@@ -214,3 +227,33 @@ def test_status_names_an_alarm_of_the_network_and_exits_1(asked: Fake, firstligh
     assert shown.code == 1
     assert f"ALARM: {text} (for " in shown.err
     assert "ALARM" not in shown.out, "stdout is the table of machines"
+
+
+@pytest.mark.usefixtures("asked")
+def test_explain_tells_the_boots_and_then_the_cause(firstlight: Firstlight) -> None:
+    done = firstlight("machine", "explain", "w1")
+
+    assert 1 == done.code
+    assert done.out.splitlines() == [
+        "w1 (52:54:00:aa:00:01)",
+        "",
+        "boot -1, 2026-11-22 UTC",
+        "  12:00:00.250  DHCP DISCOVER [red]x (arch 7)",
+        "",
+        "last boot, 2026-11-22 UTC",
+        "  12:00:00.250  DHCP DISCOVER [red]x (arch 7)",
+        "",
+        "tftp-blocked: TFTP does not come through",
+        "to do: let it",
+    ]
+
+
+@pytest.mark.usefixtures("asked")
+def test_explain_is_zero_when_nothing_is_wrong(
+    firstlight: Firstlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DIAGNOSIS, "isWell", True)
+    done = firstlight("-o", "json", "machine", "explain", "w1")
+
+    assert 0 == done.code
+    assert "w1" == done.json()["name"]

@@ -178,6 +178,7 @@ def test_what_was_reported_before_no_longer_counts() -> None:
 def test_a_broken_machine_waits_for_a_person(state: str) -> None:
     assert is_broken({"state": state})
     assert not is_broken(INSTALLING)
+    assert is_broken({**INSTALLING, "isLooping": True})
 
 
 def test_a_stranger_has_a_row_with_its_mac() -> None:
