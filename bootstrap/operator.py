@@ -67,6 +67,14 @@ class Operator:
             return False
         return status == http.HTTPStatus.OK
 
+    def is_alive(self) -> bool:
+        """Return whether the appliance answers at all, ready or not."""
+        try:
+            status, _ = self._ask("GET", "/livez")
+        except NotRunning:
+            return False
+        return status == http.HTTPStatus.OK
+
     def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         status, body = self._ask(method, f"{path}?{urlencode(query)}" if query else path)
         told = f"the appliance answered {status} to {method} {path}"
