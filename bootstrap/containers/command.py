@@ -33,11 +33,12 @@ def run(dialect: Dialect, row: Container, this: Running, words: Sequence[str] = 
         *(dialect.name, "run", "--rm", "--pull=never", f"--name={this.name}"),
         f"--label={LABEL}={this.roots['work']}",
         *(f"--network={network}", "--read-only", *dialect.run),
+        "--no-healthcheck",  # whoever started it looks after it
         "--cap-drop=ALL",
         *(f"--cap-add={name}" for name in row.capabilities),
         *(f"--security-opt={option}" for option in SECURITY),
         *(() if row.user is None else (f"--user={row.user}:{row.user}",)),
-        *(f"--pids-limit={row.processes}", f"--ulimit=nofile={row.files}:{row.files}"),
+        f"--pids-limit={row.processes}",
         *("--log-driver=none", f"--stop-timeout={row.stop_seconds}"),
         *(f"--tmpfs={target}:{TMPFS.format(size)}" for target, size in row.tmpfs.items()),
         *(f"--volume={source_of(mount, this.roots)}:{mount.target}:{_mode(mount)}" for mount in row.mounts),

@@ -37,7 +37,6 @@ def _service(row: Container) -> dict[str, Any]:
         **({"cap_add": [*row.capabilities]} if row.capabilities else {}),
         "security_opt": [option.replace("label=", "label:") for option in SECURITY],
         "pids_limit": row.processes,
-        "ulimits": {"nofile": {"soft": row.files, "hard": row.files}},
         "stop_grace_period": f"{row.stop_seconds}s",
         "tmpfs": [f"{target}:{TMPFS.format(size)}" for target, size in row.tmpfs.items()],
         "volumes": [_volume(mount) for mount in row.mounts],

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from bootstrap.image.command import run as run_aloud
 from bootstrap.progress import Progress
 
 ASK_SECONDS = 60.0
-LAST_LINES = 5
+LAST_LINES = 8
+LONGEST_LINE = 200
+_ECHO = re.compile(r"-->|\[\d+/\d+\] |STEP \d|#\d+ \[")
+"""Lines of a build that only repeat the Dockerfile."""
 
 
 class Engine:
@@ -77,7 +81,7 @@ class Engine:
         except ImageError as error:
             base = arguments.get("BASE", "")
             if not NO_BASE.search(str(error)):
-                raise ImageError(f"{file.name} could not be built; {error}") from error
+                raise ImageError(f"{file.name} could not be built:\n{_last(str(error))}") from error
             raise ImageError(
                 f"the base image {base} is not on this computer and could not be pulled: import one of that name"
                 f" (docs/containers.md), or name another in appliance.containers.base\n{_last(str(error))}"
@@ -124,7 +128,11 @@ class Engine:
 
 
 def _last(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-LAST_LINES:])
+    """Return the last lines that say something, each cut: a failed step is repeated in full, many screens of it."""
+    lines = (line for line in text.strip().splitlines() if not _ECHO.match(line))
+    return "\n".join(
+        textwrap.shorten(line, LONGEST_LINE, placeholder=" ...") for line in [*lines][-LAST_LINES:]
+    )
 
 
 def _remedy(remedies: Mapping[str, str], said: str) -> str:

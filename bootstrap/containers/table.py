@@ -40,7 +40,6 @@ class Container:
     capabilities: tuple[str, ...] = ()
     user: int | None = None
     processes: int = 4096
-    files: int = 16384
     stop_seconds: int = 8
 
 
