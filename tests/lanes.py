@@ -26,6 +26,7 @@ MACHINES = frozenset(
 
 WAITING = frozenset(
     {
+        "test_containers",
         "test_mirror_attacks",
         "test_mirror_faults",
         "test_mirror_offline",
