@@ -82,11 +82,12 @@ class Part:
         """Start the process again if it died; one that served once is started again for ever.
 
         Raises:
-            ServeError: it ended by itself before it ever served: a new start would change nothing.
+            ServeError: it ended by itself, or could not be started, before it ever served: a new start would change
+                nothing.
         """
         if self._process is None:
             if time.monotonic() >= self._not_before:
-                self.start()
+                self._start_again()
             return
         code = self._process.poll()
         if code is None:
@@ -97,6 +98,15 @@ class Part:
         pause = self._pause()
         self._not_before = time.monotonic() + pause
         log(f"{self.name} ended (exit {code}); starting it again in {pause:.1f} s")
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except ServeError as error:
+            if not self.has_served:
+                raise
+            self._not_before = time.monotonic() + LONGEST_PAUSE_SECONDS
+            log(f"{self.name} could not be started ({error}); trying again in {LONGEST_PAUSE_SECONDS:.1f} s")
 
     def _pause(self) -> float:
         """Return the seconds until the next start, after a death that was just seen."""

@@ -42,7 +42,7 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         run=("--read-only-tmpfs=false",),
         step=re.compile(r"STEP (?P<done>\d+)/(?P<total>\d+): (?P<what>.*)"),
         remedies={
-            "executable file not found|OCI runtime|no such file or directory": (
+            "executable file not found|OCI runtime": (
                 "install a runtime: apt-get install runc, and name it in containers.conf (docs/containers.md)"
             ),
             "permission denied|not permitted": _NOT_PERMITTED,

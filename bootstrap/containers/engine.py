@@ -15,7 +15,8 @@ from bootstrap.progress import Progress
 
 ASK_SECONDS = 60.0
 LAST_LINES = 8
-LONGEST_LINE = 200
+LONGEST_LINE, LONGEST_STEP = 200, 70
+_OPTION = re.compile(r"(?<= )--\S+ +")
 _ECHO = re.compile(r"-->|\[\d+/\d+\] |STEP \d|#\d+ \[")
 """Lines of a build that only repeat the Dockerfile."""
 
@@ -70,7 +71,7 @@ class Engine:
 
         def heard(line: str) -> None:
             if found := self.dialect.step.search(line):
-                told = f"{file.name}: {found['what'].split(chr(10))[0][:60]}"
+                told = textwrap.shorten(f"{file.name}: {_OPTION.sub('', found['what'])}", LONGEST_STEP)
                 progress(told, int(found["done"]), int(found["total"]))
 
         argv = command.build(

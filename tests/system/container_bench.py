@@ -54,6 +54,8 @@ runroot = "{folder}/run"
 """
 SLIM = ("doc", "info", "locale", "man")
 """What Debian's own slim images leave out of /usr/share."""
+SERVES = "pxe: dnsmasq 2."
+"""What pxe says when its dnsmasq serves."""
 READY_SECONDS, STOP_SECONDS = 60.0, 30.0
 
 
@@ -151,6 +153,7 @@ class Served:
 
     def start(self, *options: str) -> None:
         """Start `serve`, and wait until both containers serve."""
+        before = self.text().count(SERVES)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.inside(*self.site.argv("serve", *options)),
@@ -161,7 +164,10 @@ class Served:
                 stderr=output,
                 start_new_session=True,
             )
-        assert wait_for(self.is_ready, READY_SECONDS), self.text()
+        # Containers that a killed one left answer too, until they are replaced.
+        assert wait_for(lambda: self.text().count(SERVES) > before and self.is_ready(), READY_SECONDS), (
+            self.text()
+        )
 
     def inside(self, *argv: str) -> list[str]:
         """Return the command on the server's network, with this computer's mounts: the store needs them."""
@@ -195,7 +201,7 @@ class Served:
 
     def text(self) -> str:
         """Return the log."""
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def stop(self) -> float:
         """Ask `serve` to end; return the seconds that it took."""
