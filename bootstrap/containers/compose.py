@@ -27,7 +27,7 @@ def settings(roots: Mapping[Root, Path], images: Mapping[Name, Image]) -> str:
 
 def _service(row: Container) -> dict[str, Any]:
     return {
-        "image": f"${{{IMAGE.format(row.name.upper())}:?}}",
+        "image": _given(IMAGE.format(row.name.upper())),
         "pull_policy": "never",
         "restart": "unless-stopped",
         "network_mode": "host",
@@ -40,10 +40,15 @@ def _service(row: Container) -> dict[str, Any]:
         "stop_grace_period": f"{row.stop_seconds}s",
         "tmpfs": [f"{target}:{TMPFS.format(size)}" for target, size in row.tmpfs.items()],
         "volumes": [_volume(mount) for mount in row.mounts],
-        "labels": {LABEL: f"${{{VARIABLES['work']}:?}}"},
+        "labels": {LABEL: _given(VARIABLES["work"])},
     }
 
 
 def _volume(mount: Mount) -> str:
     mode = "rw" if mount.is_writable else "ro"
-    return f"${{{VARIABLES[mount.root]}:?}}/{mount.path}:{mount.target}:{mode}"
+    return f"{_given(VARIABLES[mount.root])}/{mount.path}:{mount.target}:{mode}"
+
+
+def _given(variable: str) -> str:
+    """Return what compose replaces by a variable, and refuses to go on without."""
+    return f"${{{variable}:?use --env-file}}"

@@ -94,7 +94,7 @@ def test_compose_yaml_asks_for_nothing_that_its_settings_do_not_say() -> None:
 
     text = (ROOT / "compose.yaml").read_text()
     for name, value in settings.items():
-        text = text.replace(f"${{{name}:?}}", value)
+        text = text.replace(f"${{{name}:?use --env-file}}", value)
     assert "${" not in text
     services = yaml.safe_load(text)["services"]
     assert services["web"]["volumes"][0] == "/d/rack1/run/web/bundle:/work/bundle:ro"
