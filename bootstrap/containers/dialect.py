@@ -23,6 +23,8 @@ class Dialect:
     run: tuple[str, ...]
     step: re.Pattern[str]
     remedies: Mapping[str, str]
+    build_remedies: Mapping[str, str]
+    """As `remedies`, for what it says when a build fails."""
     build_environment: Mapping[str, str]
     joins_namespaces: bool
     """Whether a container can run in a network namespace that the engine did not make."""
@@ -47,6 +49,7 @@ DIALECTS: Mapping[EngineName, Dialect] = {
             ),
             "permission denied|not permitted": _NOT_PERMITTED,
         },
+        build_remedies={},
         build_environment={},
         joins_namespaces=True,
         passes_proxies=True,
@@ -62,6 +65,7 @@ DIALECTS: Mapping[EngineName, Dialect] = {
             "Cannot connect|daemon running": "start it: systemctl start docker",
             "permission denied": _NOT_PERMITTED,
         },
+        build_remedies={"buildx component is missing": "install it: apt-get install docker-buildx"},
         build_environment={"DOCKER_BUILDKIT": "1"},
         joins_namespaces=False,
         passes_proxies=False,

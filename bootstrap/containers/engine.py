@@ -82,7 +82,8 @@ class Engine:
         except ImageError as error:
             base = arguments.get("BASE", "")
             if not NO_BASE.search(str(error)):
-                raise ImageError(f"{file.name} could not be built:\n{_last(str(error))}") from error
+                remedy = _remedy(self.dialect.build_remedies, str(error))
+                raise ImageError(f"{file.name} could not be built:\n{_last(str(error))}{remedy}") from error
             raise ImageError(
                 f"the base image {base} is not on this computer and could not be pulled: import one of that name"
                 f" (docs/containers.md), or name another in appliance.containers.base\n{_last(str(error))}"

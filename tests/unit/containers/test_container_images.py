@@ -183,6 +183,14 @@ def test_a_failed_build_shows_its_last_lines_and_not_the_dockerfile(tool: Tool, 
     assert max(map(len, text.splitlines())) <= 200
 
 
+def test_a_docker_without_its_builder_says_what_to_install(tool: Tool, cluster: Cluster) -> None:
+    said = "ERROR: BuildKit is enabled but the buildx component is missing or broken."
+    tool("docker", f"print({said!r}); sys.exit(1)")
+
+    with pytest.raises(ImageError, match="apt-get install docker-buildx"):
+        images.ensure(cluster, Engine("docker"), silent)
+
+
 def test_an_image_of_the_configuration_is_never_built(tool: Tool, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text("appliance: {containers: {web: registry.example.net/web:1}}\n")
