@@ -7,8 +7,8 @@ from pathlib import Path
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
 from bootstrap.operator import Operator
-from bootstrap.processes import end, is_gone, running_pid, start_detached, wait_until
-from bootstrap.serve import end_parts, is_answering_dhcp, remove_runtime
+from bootstrap.processes import end, is_answering_dhcp, is_gone, running_pid, start_detached, wait_until
+from bootstrap.serve import end_parts, remove_runtime
 from bootstrap.workplace import Workplace
 
 READY_SECONDS = 130.0  # web, then pxe
@@ -36,7 +36,7 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
     operator = Operator(place.work)
 
     def is_ready() -> bool:
-        return operator.is_ready() and is_answering_dhcp(place)
+        return operator.is_ready() and is_answering_dhcp(place.work)
 
     # Asked once: a part that dies and comes back right after the first yes is no reason to take everything down.
     if wait_until(lambda: is_gone(pid) or is_ready(), READY_SECONDS) and not is_gone(pid):

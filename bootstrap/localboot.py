@@ -33,6 +33,8 @@ COMMON = (
     "boot",
 )
 TIMEOUT_SECONDS = 30.0
+READY_MADE = CONFIGS.parents[1] / "localboot"
+"""Where a container's image has both, made when it was built: there is no GRUB in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +63,20 @@ KINDS = (
 )
 
 
-def make_localboot(work: Path) -> tuple[Path, ...]:
-    """Write both into `work`/run with Debian's GRUB and return them.
+def make_localboot(work: Path, ready_made: Path = READY_MADE) -> tuple[Path, ...]:
+    """Write both into `work`/run, copied from `ready_made` if it is there, else with Debian's GRUB; return them.
 
     Raises:
         ServeError: grub-mkimage is missing or failed; the text says what to install.
     """
+    if ready_made.is_dir():
+        return tuple(_copy(ready_made / kind.file, work / "run" / kind.file) for kind in KINDS)
     return tuple(_make(work / "run" / kind.file, kind) for kind in KINDS)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    write_file(target, source.read_bytes())
+    return target
 
 
 def _make(target: Path, kind: Kind) -> Path:

@@ -89,6 +89,14 @@ class Operator:
             return False
         return status == http.HTTPStatus.OK
 
+    def is_alive(self) -> bool:
+        """Return whether the appliance answers at all, ready or not."""
+        try:
+            status, _ = self._ask("GET", "/livez")
+        except NotRunning:
+            return False
+        return status == http.HTTPStatus.OK
+
     def _json(
         self,
         method: str,

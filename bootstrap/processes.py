@@ -26,6 +26,15 @@ def running_pid(pid_file: Path, *needles: str) -> int | None:
     return pid if status != "Z" and all(needle in command for needle in needles) else None
 
 
+def is_answering_dhcp(work: Path) -> bool:
+    """Return whether a pxe that lives says that its dnsmasq serves: a killed one leaves `pxe.ready`, not `pxe.pid`."""
+    try:
+        owner, ready = ((work / "run" / name).read_text() for name in ("pxe.pid", "pxe.ready"))
+    except OSError:
+        return False
+    return owner == ready
+
+
 def start_detached(argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
     """Start `argv` in a session of its own with its output appended to `log`; return its pid."""
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Runs the two processes of the appliance, web and pxe, and keeps them running until told to stop.
 
-They are started as processes, never imported: in containers they are two images. This supervisor is the
-native engine (`appliance.engine: native`).
+They are started, never imported: as processes of this computer, or as two containers (bootstrap/engines.py).
 """
 
 import os
@@ -14,12 +13,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Literal, Protocol
 
+from bootstrap.disk import write_file
+from bootstrap.engines import end_all
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
-from bootstrap.localboot import make_localboot
 from bootstrap.operator import Operator
-from bootstrap.processes import end, running_pid, wait_until
+from bootstrap.processes import is_answering_dhcp, wait_until
 from bootstrap.workplace import Workplace
 
 DHCP_SECONDS = 60.0  # pxe looks for other DHCP servers first, and tries dnsmasq several times
@@ -29,20 +30,30 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 LONG_LIFE_SECONDS = 5.0  # a part that ran so long was on its feet: the pauses begin anew
 ROUND_SECONDS = 0.2
-TROUBLES = Path("run/troubles")
-"""Below the work folder: what does not run just now, for /readyz."""
-
-Wrap = Callable[[Sequence[str]], Sequence[str]]  # puts a command into the lab's network namespace, or nothing
+PartName = Literal["pxe", "web"]
 
 
-def web_command(place: Workplace) -> tuple[str, ...]:
-    """Return the command of the web process."""
-    return (sys.executable, "-m", "web", "--work", str(place.work), "--cache", str(place.cache))
+class Engine(Protocol):
+    """How the parts run (bootstrap/native.py, bootstrap/containers/serving.py)."""
 
+    @property
+    def troubles(self) -> Path:
+        """Return the file in which web finds what else does not run just now, for /readyz."""
 
-def pxe_command(place: Workplace) -> tuple[str, ...]:
-    """Return the command of the pxe process."""
-    return (sys.executable, "-m", "pxe", "--work", str(place.work), "--runtime", str(place.runtime))
+    def prepare(self) -> object:
+        """Make ready what both parts need."""
+
+    def command(self, part: PartName, *words: str) -> Sequence[str]:
+        """Return the command that runs a part in the foreground until SIGTERM."""
+
+    def before_start(self, part: PartName) -> None:
+        """Clear what is left of a part that no longer runs."""
+
+    def follow(self) -> None:
+        """Bring to the parts what has changed; called all the time."""
+
+    def close(self) -> None:
+        """Clear up when both have ended."""
 
 
 class Part:
@@ -51,8 +62,9 @@ class Part:
     The kernel sends it SIGTERM when we die, however that happens (PR_SET_PDEATHSIG): it would keep the ports.
     """
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], before: Callable[[], None] = lambda: None) -> None:
         self.name = name
+        self._before = before
         self._command = ("setpriv", "--pdeathsig", "TERM", "--", *command)
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
@@ -62,6 +74,7 @@ class Part:
 
     def start(self) -> None:
         """Start the process from the checkout, so that `-m web` and `-m pxe` are found."""
+        self._before()
         self._process = subprocess.Popen(self._command, cwd=ROOT, stdin=subprocess.DEVNULL)
         self._began = time.monotonic()
 
@@ -69,11 +82,12 @@ class Part:
         """Start the process again if it died; one that served once is started again for ever.
 
         Raises:
-            ServeError: it ended by itself before it ever served: a new start would change nothing.
+            ServeError: it ended by itself, or could not be started, before it ever served: a new start would change
+                nothing.
         """
         if self._process is None:
             if time.monotonic() >= self._not_before:
-                self.start()
+                self._start_again()
             return
         code = self._process.poll()
         if code is None:
@@ -84,6 +98,15 @@ class Part:
         pause = self._pause()
         self._not_before = time.monotonic() + pause
         log(f"{self.name} ended (exit {code}); starting it again in {pause:.1f} s")
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except ServeError as error:
+            if not self.has_served:
+                raise
+            self._not_before = time.monotonic() + LONGEST_PAUSE_SECONDS
+            log(f"{self.name} could not be started ({error}); trying again in {LONGEST_PAUSE_SECONDS:.1f} s")
 
     def _pause(self) -> float:
         """Return the seconds until the next start, after a death that was just seen."""
@@ -108,58 +131,57 @@ class Part:
             self._process.wait()
 
 
-def serve(place: Workplace, *, wrap: Wrap = tuple) -> None:
+def serve(place: Workplace, engine: Engine) -> None:
     """Run the appliance until SIGTERM or SIGINT; return when nothing of it runs any more.
 
     Raises:
         ServeError: a part did not start.
+        PreflightError, ImageError: the engine cannot run them.
     """
     stop = Stop()
     place.make()
     if end_parts(place):
         log("ended what a killed appliance had left")
-    web = Part("web", wrap(web_command(place)))
-    pxe = Part("pxe", wrap(pxe_command(place)))
+    web = Part("web", engine.command("web"), lambda: engine.before_start("web"))
+    pxe = Part("pxe", engine.command("pxe"), lambda: engine.before_start("pxe"))
     try:
-        place.runtime.mkdir(parents=True, exist_ok=True)
         place.serve_pid.write_text(str(os.getpid()))
-        make_localboot(place.work)
-        check_interface(place, wrap)
+        engine.prepare()
+        check_interface(engine)
         _await(web, Operator(place.work).is_ready, stop, READY_SECONDS)
-        _await(pxe, lambda: is_answering_dhcp(place), stop, DHCP_SECONDS)
-        _keep(place, web, pxe, stop)
+        _await(pxe, lambda: is_answering_dhcp(place.work), stop, DHCP_SECONDS)
+        _keep(place, engine, (web, pxe), stop)
     finally:
         pxe.end()
         web.end()
+        engine.close()
         remove_runtime(place.runtime)
-        for file in (place.serve_pid, place.work / TROUBLES):
+        for file in (place.serve_pid, engine.troubles):
             file.unlink(missing_ok=True)
 
 
 def end_parts(place: Workplace) -> bool:
-    """End the web and pxe that a killed supervisor left; return whether there was one."""
-    found = False
-    for name in ("pxe", "web"):
-        file = place.work / "run" / f"{name}.pid"
-        pid = running_pid(file, f" -m {name} ", f" --work {place.work} ")
-        if pid is not None:
-            found = True
-            end(pid, patience_seconds=3 * END_SECONDS)
-        file.unlink(missing_ok=True)
-    (place.work / TROUBLES).unlink(missing_ok=True)
-    return found
+    """End the web and pxe that a killed supervisor left; return whether there was one.
+
+    Raises:
+        ServeError: they are containers, and their engine could not.
+    """
+    return end_all(place)
 
 
-def _keep(place: Workplace, web: Part, pxe: Part, stop: "Stop") -> None:
-    """Watch both parts until we are to stop; say in TROUBLES what does not serve."""
+def _keep(place: Workplace, engine: Engine, parts: tuple[Part, Part], stop: "Stop") -> None:
+    """Watch both parts until we are to stop; say in the engine's file what does not serve."""
     told = ""
+    web, pxe = parts
     while not stop.asked:
         web.watch()
         pxe.watch()
-        trouble = "" if is_answering_dhcp(place) and not pxe.has_ended() else "pxe does not serve"
+        with suppress(OSError):  # a file that is just being replaced: the next round brings it
+            engine.follow()
+        trouble = "" if is_answering_dhcp(place.work) and not pxe.has_ended() else "pxe does not serve"
         if trouble != told:
             told = trouble
-            _tell(place.work / TROUBLES, trouble)
+            _tell(engine.troubles, trouble)
         time.sleep(ROUND_SECONDS)
 
 
@@ -167,20 +189,20 @@ def _tell(file: Path, trouble: str) -> None:
     """Put `trouble` into `file`, or remove that; a full disk must not end the appliance."""
     with suppress(OSError):
         if trouble:
-            file.write_text(trouble)
+            write_file(file, trouble.encode())
         else:
             file.unlink(missing_ok=True)
 
 
-def check_interface(place: Workplace, wrap: Wrap) -> None:
+def check_interface(engine: Engine) -> None:
     """Ask pxe whether the interface can be served on, before web tries to listen on its address.
 
     Raises:
         ServeError: it cannot; pxe has said why on stderr.
     """
-    done = subprocess.run(
-        [*wrap(pxe_command(place)), "--check"], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
-    )
+    command = engine.command("pxe", "--check")
+    engine.before_start("pxe")
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise ServeError("the appliance cannot serve there; pxe said why above")
 
@@ -195,15 +217,6 @@ def _await(part: Part, is_ready: Callable[[], bool], stop: "Stop", timeout_secon
     if not wait_until(is_over, timeout_seconds):
         raise ServeError(f"{part.name} was not ready within {timeout_seconds:.0f} s; what it said is above")
     part.has_served = not stop.asked
-
-
-def is_answering_dhcp(place: Workplace) -> bool:
-    """Return whether a pxe that lives says that its dnsmasq serves: a killed one leaves `pxe.ready`, not `pxe.pid`."""
-    try:
-        owner, ready = ((place.work / "run" / name).read_text() for name in ("pxe.pid", "pxe.ready"))
-    except OSError:
-        return False
-    return owner == ready
 
 
 def remove_runtime(runtime: Path) -> None:

@@ -10,7 +10,9 @@ from bootstrap.apply.control_plane import apply_cluster
 from bootstrap.apply.run import Outcome
 from bootstrap.apply.sites import site_of, trees_with
 from bootstrap.artifacts import find_manifest, load_manifest
+from bootstrap.containers.serving import publish
 from bootstrap.disk import finish_bundle, read_bundle, write_bundle
+from bootstrap.engines import engine_of
 from bootstrap.errors import PreflightError
 from bootstrap.image import host as host_root
 from bootstrap.image.debian import HOST_PACKAGES, build
@@ -193,7 +195,8 @@ def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) 
     Return the names of the machines that were off.
     """
     with run.reporter.step("serve") as progress:
-        packages.ensure(packages.SERVE, progress)
+        for line in engine_of(run.place, run.cluster).ensure(progress):
+            run.reporter.say(line)
         pid = background.pid_of(run.place)
         if pid is not None and any(path.startswith(NEEDS_RESTART) for path in changed):
             run.reporter.say("what the appliance listens on or answers changed: restarting it")
@@ -201,6 +204,7 @@ def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) 
             pid = None
         elif pid is not None and changed:
             run.reporter.say("telling the appliance to read the documents again")
+            publish(run.place)
             operator_of(run).reload()
         if pid is None:
             undo.add(lambda: background.stop(run.place))

@@ -27,6 +27,7 @@ MACHINES = frozenset(
 
 WAITING = frozenset(
     {
+        "test_containers",
         "test_explain",
         "test_mirror_attacks",
         "test_mirror_faults",

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from bootstrap.errors import ServeError
+from bootstrap.localboot import READY_MADE, make_localboot
 from web import nginx
 from web.children import Child, end_leftovers
 from web.server import SOCKET, set_up_logging
@@ -49,6 +50,8 @@ def run(work: Path, cache: Path) -> None:
         if left := end_leftovers(note):
             log.warning("ended what a killed web had left (pid %s)", ", ".join(map(str, left)))
     nginx.prepare(cache)
+    if READY_MADE.is_dir():  # in a container nobody has made them for us
+        make_localboot(Path())
     SOCKET.unlink(missing_ok=True)
     PID_FILE.write_text(str(os.getpid()))
     server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache))

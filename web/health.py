@@ -10,7 +10,7 @@ from web.listeners import Access, Routes
 from web.site import Site
 
 TROUBLES = Path("run/troubles")
-"""Where the supervisor of the native engine (bootstrap/serve.py) says what else does not run; else it is not there."""
+"""Where the supervisor (bootstrap/serve.py) says what else does not run; else it is not there."""
 
 
 def add(routes: Routes, site: Site) -> None:

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bootstrap import sums
@@ -69,7 +70,8 @@ class Scrubbing:
 
     def _mend_script(self) -> None:
         script = boot_ipxe(self._site.cluster.base_url).encode()
-        write_file(BUNDLE / BOOT_SCRIPT, script)
+        with suppress(OSError):  # in a container it is not ours to write
+            write_file(BUNDLE / BOOT_SCRIPT, script)
         if is_as_rendered():
             self._tell(f"{BUNDLE / BOOT_SCRIPT} was damaged or changed: written anew")
         elif not self._is_script_told:

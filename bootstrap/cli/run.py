@@ -13,8 +13,10 @@ from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import emit, stderr
 from bootstrap.cli.screen import Screen
+from bootstrap.containers.serving import Containers
 from bootstrap.disk import finish_bundle
-from bootstrap.errors import PreflightError
+from bootstrap.engines import EngineName, engine_of
+from bootstrap.errors import PreflightError, UsageError
 from bootstrap.model import Cluster
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
@@ -139,8 +141,18 @@ def down(call: Call) -> None:
 
 
 @click.command()
+@click.option(
+    "--engine",
+    type=click.Choice(["native", "podman", "docker"]),
+    help="Run web and pxe as processes, or in containers of podman or docker, whatever appliance.engine says.",
+)
+@click.option(
+    "--prepare",
+    is_flag=True,
+    help="Only make the container images and the folders that they mount, for compose.yaml.",
+)
 @click.pass_obj
-def serve(call: Call) -> None:
+def serve(call: Call, engine: EngineName | None, prepare: bool) -> None:  # noqa: FBT001  # click calls it
     """Run the appliance in the foreground until Ctrl-C; its log goes to stderr.
 
     The documents must be rendered and the images built (`up` does both); with a lab, the lab must be up.
@@ -153,12 +165,18 @@ def serve(call: Call) -> None:
         raise PreflightError(
             f"{place.bundle} holds no documents; run `up`, or `render` and `image build`, first"
         )
-    if cluster.lab is None:
-        run_appliance(place)
-        return
-    from bootstrap.lab.rack import Rack  # noqa: PLC0415  # a real rack needs none of it
-
-    run_appliance(place, wrap=Rack(cluster, place.work).in_namespace)
+    runner = engine_of(place, cluster, engine)
+    if isinstance(runner, Containers):
+        screen = Screen(stderr(), total=1)
+        with screen.step("container images") as progress:
+            for line in runner.ensure(progress) or ("nothing to build",):
+                screen.say(line)
+        if prepare:
+            click.echo(runner.prepare())
+            return
+    elif prepare:
+        raise UsageError("--prepare is for containers: write --engine podman or --engine docker with it")
+    run_appliance(place, runner)
 
 
 def require_root(verb: str) -> None:

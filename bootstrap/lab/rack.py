@@ -48,6 +48,11 @@ class Rack:
         return self._network.namespace
 
     @property
+    def namespace_file(self) -> Path:
+        """Return the file that stands for the network namespace."""
+        return self._network.file
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the machines, in the order of the configuration."""
         return tuple(self._vms)

@@ -16,7 +16,7 @@ from bootstrap.model.addresses import (
 from bootstrap.model.amounts import Duration
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
-from bootstrap.model.types import Domain, FilePath, Interface, Sha256
+from bootstrap.model.types import Domain, FilePath, ImageName, Interface, Sha256
 
 
 class Subnet(Model):
@@ -87,6 +87,17 @@ class Pxe(Model):
     """iPXE binaries to use instead of Debian's."""
 
 
+class ContainerImages(Model):
+    """The images of the two containers (engine: podman or docker)."""
+
+    base: ImageName = "docker.io/library/debian:trixie-slim"
+    """What both are built on, from Dockerfile.pxe and Dockerfile.web."""
+    pxe: ImageName | None = None
+    """An image of pxe to run as it is; without it, one is built."""
+    web: ImageName | None = None
+    """An image of web to run as it is; without it, one is built."""
+
+
 class Appliance(Model):
     """The computer that answers the machines' network boot, as it stands on the private network."""
 
@@ -114,6 +125,8 @@ class Appliance(Model):
     """The etcd of `store: etcd`."""
     engine: Literal["native", "podman", "docker"] = "native"
     """native: as processes of this computer. podman, docker: as two containers."""
+    containers: ContainerImages = ContainerImages()
+    """The images of these containers."""
     pxe: Pxe = Pxe()
     """What a machine's firmware gets."""
     discovery: StrictBool = True

@@ -35,8 +35,10 @@ CHECKERS = (
     "nftables",  # frames lost on a wire
     "openipmi",  # ipmi_sim, a BMC
     "openssl",
+    "podman",
     "procps",
     "python3-venv",
+    "runc",
     "shellcheck",
     "skopeo",
     "snmpd",  # a power strip's agent

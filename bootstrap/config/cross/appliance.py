@@ -8,6 +8,8 @@ from bootstrap.config.tree import Path, Scalar, find
 from bootstrap.errors import Problem
 
 APPLIANCE = "appliance"
+FIRST_FREE_PORT = 1024
+"""Below, a port is for root (ip(7), ip_unprivileged_port_start)."""
 
 
 def two_ports(view: View) -> Iterator[Problem]:
@@ -20,6 +22,27 @@ def two_ports(view: View) -> Iterator[Problem]:
         wrong = (APPLIANCE, "httpsPort") if view.has(APPLIANCE, "httpsPort") else (APPLIANCE, "httpPort")
         yield view.problem(
             wrong, f"{ports[0]} is the port of both http and https; write another one such as 8444"
+        )
+
+
+def containers(view: View) -> Iterator[Problem]:
+    """Containers are not root where it counts, and docker has networks of its own only."""
+    engine = view.text(APPLIANCE, "engine") or "native"
+    if engine == "native":
+        return
+    for key in ("httpPort", "httpsPort"):
+        node = find(view.tree, (APPLIANCE, key))
+        port = node.value if isinstance(node, Scalar) else None
+        if isinstance(port, int) and 0 < port < FIRST_FREE_PORT:
+            yield view.problem(
+                (APPLIANCE, key),
+                f"{port} is for root, and web is not root in its container; write {port + 8000},"
+                " or engine: native",
+            )
+    if engine == "docker" and view.has("lab"):
+        yield view.problem(
+            (APPLIANCE, "engine"),
+            "docker cannot run a container in the lab's network; write podman or native",
         )
 
 
@@ -63,4 +86,9 @@ def _exclusive(view: View, path: Path, one: str, other: str) -> Iterator[Problem
         )
 
 
-RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (two_ports, etcd_store, one_source)
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
+    two_ports,
+    containers,
+    etcd_store,
+    one_source,
+)

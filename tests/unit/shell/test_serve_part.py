@@ -89,6 +89,29 @@ def test_a_part_that_served_once_is_never_given_up(part: Make, tmp_path: Path) -
     assert starts(web, file, 8)
 
 
+def test_a_part_that_served_is_tried_again_when_what_starts_it_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+
+    def before() -> None:
+        told.append("asked")
+        if len(told) < 3:
+            raise ServeError("the engine is busy")
+
+    web = serve.Part("web", (sys.executable, "-IS", "-c", LIVES.format(str(tmp_path / "starts"))), before)
+    with pytest.raises(ServeError, match="the engine is busy"):
+        web.watch()
+
+    web.has_served = True
+    try:
+        assert starts(web, tmp_path / "starts", 1)
+    finally:
+        web.end()
+    assert len(told) == 3
+    assert "web could not be started (the engine is busy); trying again" in capfd.readouterr().err
+
+
 def test_the_pauses_grow_up_to_a_bound(
     part: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
