@@ -26,10 +26,10 @@ from certs.keystore import Keystore
 from certs.secret import Secret
 from certs.wanted import first_binder, rows
 from tests import samples
+from tests.system.spine import CACHE
 from tests.unit.kubernetes.planes import cluster_of
 
 VERSION, HOST, PORT = "v1.20.2", "m1", 6443
-CACHE = samples.ROOT / "deploy/cache"
 MOVED = (
     "/etc/kubernetes",
     "/opt/firstlight",

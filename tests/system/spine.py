@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 LAB = "configs/lab.yaml"
 BARE = "tests/system/bare.yaml"
 """The same rack without a control plane."""
-CACHE = ROOT / "deploy" / "cache"
-"""Images are slow to build: one that is there already is used."""
+CACHE = Path(os.environ.get("FIRSTLIGHT_CACHE") or ROOT / "deploy" / "cache")
+"""Images and Kubernetes are slow to build: what is there already is used."""
 LONGEST_RUN_SECONDS = 1500.0  # two emulated machines install in about five minutes on two idle cores
 END_SECONDS = 90.0
 # A job that a script put into the background ignores SIGINT, and so do all its children unless told otherwise.

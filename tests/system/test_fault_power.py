@@ -1,6 +1,5 @@
 """The power of the appliance's computer is cut while machines report: nothing acknowledged is lost (R-14)."""
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from bootstrap.artifacts import Manifest
 from bootstrap.image import Options
 from bootstrap.progress import silent
 from tests.system.power_rack import Rack, rack
+from tests.system.spine import CACHE
 from tests.system.storage_bench import History, Stored, hold, reporting
 from tests.tier import Promise, dice, rounds, seed
 
 pytestmark = [pytest.mark.system, pytest.mark.promise]
 
-CACHE = Path(os.environ.get("FIRSTLIGHT_CACHE", Path(__file__).parents[2] / "deploy" / "cache"))
 MACHINES = 16
 PATIENCE_SECONDS = 120.0
 SHORTEST, LONGEST = 0.2, 4.0  # seconds between the first acknowledged reports and the cut

@@ -35,7 +35,6 @@ def fixture_site(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     assert (0, []) == (down.code, leftovers(site))
 
 
-@pytest.mark.promise
 def test_both_machines_install_in_the_first_attempt_over_a_wire_that_loses_frames(
     site: Site, promise: Promise
 ) -> None:

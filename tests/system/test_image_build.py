@@ -1,6 +1,5 @@
 """The image as built: what is in it, what is not, and what a cut build leaves."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,12 +15,11 @@ from bootstrap.errors import ImageError
 from bootstrap.image import Options, builder, disk
 from bootstrap.progress import silent
 from tests.system.image_archive import list_ext4, names_in_initrd, read_ext4
-from tests.system.spine import HEARS_CTRL_C
+from tests.system.spine import CACHE, HEARS_CTRL_C
 
 pytestmark = pytest.mark.system
 
 REPO = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("FIRSTLIGHT_CACHE", REPO / "deploy" / "cache"))
 ROOT_OFFSET = disk.ROOT_AT * 512
 ESP_OFFSET = disk.ESP_AT * 512
 

@@ -158,7 +158,6 @@ def serves_page(kubectl: Kubectl, pod: str, address: str) -> bool:
     return kubectl("exec", pod, "--", "sh", "-c", ask) == "page"
 
 
-@pytest.mark.promise
 def test_nothing_secret_was_on_the_wire(first: Outcome, site: Site, tap: Tap, promise: Promise) -> None:
     """Two installs and joins and the making of a control plane, frame by frame: no key, in no form (T-01)."""
     assert first.code == 0
@@ -268,7 +267,6 @@ def test_the_commands_of_the_documentation_work_on_the_running_lab(
     wait_for(lambda: all_are_up(site), "its nodes are Ready again", timeout=BOOT_SECONDS)
 
 
-@pytest.mark.promise
 def test_each_reboot_with_the_network_first_boots_from_disk(
     first: Outcome, site: Site, promise: Promise
 ) -> None:
@@ -317,7 +315,6 @@ def test_a_retired_machine_leaves_the_cluster_and_its_pods_move(first: Outcome, 
     kubectl("delete", "deployment", "d1", "--cascade=foreground")
 
 
-@pytest.mark.promise
 def test_reboots_that_nobody_hears_of_never_cost_a_second_write(
     first: Outcome, site: Site, promise: Promise
 ) -> None:
