@@ -78,7 +78,7 @@ class Machine:
             self.file(f"{base}/{file}", f"{text}\n")
         (self.folder / base / "device").symlink_to(device)
 
-    def boot(self, seconds: float = 60) -> "subprocess.Popen[str]":
+    def boot(self, seconds: float = 120) -> "subprocess.Popen[str]":
         environment = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "FAKE": str(self.folder),
@@ -188,7 +188,7 @@ def test_it_waits_and_goes_on_to_the_installer_when_it_is_accepted(machine: Mach
     assert process.poll() is None
     accepted = machine.rack.accept(pool="workers", name="w7")
     assert accepted.status_code == 200, accepted.text
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
 
     assert "discovered; to install it: machine accept" in out
     assert f"installer: {machine.rack.record(W3).arm} w7" in out
@@ -199,7 +199,7 @@ def test_it_restarts_if_its_pool_has_another_live_system(machine: Machine) -> No
     process = machine.boot()
     _until(machine.inventory)
     machine.rack.accept(pool="workers")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
 
     assert out.endswith("restarted\n")
 
@@ -217,7 +217,7 @@ def test_it_tells_again_when_the_appliance_has_forgotten_it(machine: Machine) ->
 
 def test_a_card_of_a_listed_machine_boots_anew(machine: Machine) -> None:
     machine.card("eth0", W1)
-    out, _ = machine.boot().communicate(timeout=60)
+    out, _ = machine.boot().communicate(timeout=120)
 
     assert "this card belongs to w1" in out
     assert out.endswith("restarted\n")
@@ -235,7 +235,7 @@ def test_an_appliance_that_is_away_is_asked_again(machine: Machine) -> None:
     process.communicate()
 
 
-def _until(ask: Any, seconds: float = 30) -> Any:
+def _until(ask: Any, seconds: float = 90) -> Any:
     """Return the first answer that is one."""
     deadline = datetime.now(UTC).timestamp() + seconds
     pause = threading.Event()
