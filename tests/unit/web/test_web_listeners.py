@@ -26,6 +26,7 @@ ACCESS: dict[str, set[str]] = {
     "/v1/pxe/events": set(),  # no listener is enough: it takes the certificate
     "/v1/machines": {"operator"},
     "/v1/machines/<name>": {"operator"},
+    "/v1/machines/<name>/story": {"operator"},
     "/v1/machines/<name>/arm": {"operator"},
     "/v1/machines/<name>/retire": {"operator"},
     "/v1/events": {"operator"},
