@@ -26,7 +26,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "store.commit.before": "A transaction is complete and not committed.",
         "store.commit.after": "A transaction is committed, and nobody knows it yet.",
         "ledger.batch.before": "Decisions are made, and their writes not handed to the store.",
-        "web.ignition.before": "A machine's stage A document was found, and is not sent.",
+        "ignition.answer.before": "A machine's stage A document was found, and is not sent.",
         "web.answer.before": "What a request changed is on the disk, and its sender has no answer.",
         "claim.bind.before": "A claim was found right, and its key is not bound.",
         "claim.bind.after": "A key is bound, and the cluster knows nothing of it.",

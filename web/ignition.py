@@ -55,7 +55,7 @@ def live_document(site: Site, mac: str) -> Document:
     document = site.documents.get(mac, LIVE) if may_install and site.cluster.machine_by_mac(mac) else None
     if document is None or record is None:
         raise NotFound
-    failpoints.reached("web.ignition.before")
+    failpoints.reached("ignition.answer.before")
     try:
         site.ledger.note(transitions.fetched(record, LIVE))
     except StateError as error:

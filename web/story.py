@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from flask import Response, jsonify
@@ -102,6 +103,7 @@ def judged(site: Site, record: MachineRecord | None, boot: Boot, now: datetime) 
     if record is None:
         return boot, _as_it_is
 
+    @cache
     def events() -> Sequence[Event]:
         return site.ledger.events_of(record.mac)
 

@@ -244,7 +244,7 @@ def appliance(folder: Path) -> Iterator[Appliance]:
             "web",
             *(sys.executable, "-m", "web", "--work", str(made.work), "--cache", str(made.cache)),
             namespace=cable.server,
-            FIRSTLIGHT_FAILPOINTS="web.ignition.before=raise@1",
+            FIRSTLIGHT_FAILPOINTS="ignition.answer.before=raise@1",
         )
         assert wait_for(made.operator.is_ready, 60), made.story()
         made.start(

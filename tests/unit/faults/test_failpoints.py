@@ -25,6 +25,7 @@ FAILED_BY = {
     "disk.": "system/test_fault_processes.py",
     "claim.": "system/test_fault_claims.py",
     "apply.": "system/test_apply_cuts.py",
+    "ignition.": "system/explain_rack.py",
     "artifact.": "unit/faults/test_failpoints.py",
     "mirror.": "system/mirror/test_mirror_faults.py",
     "backup.": "unit/backup/test_backup_cuts.py",

@@ -30,6 +30,7 @@ ACCESS: dict[str, set[str]] = {
     "/v1/machines": {"operator"},
     "/v1/machines/<name>": {"operator"},
     "/v1/machines/<name>/accept": {"operator"},
+    "/v1/machines/<name>/story": {"operator"},
     "/v1/machines/<name>/arm": {"operator"},
     "/v1/machines/<name>/retire": {"operator"},
     "/v1/events": {"operator"},
