@@ -21,6 +21,7 @@ ROOTS = {
         "prometheus-client",
         "pydantic",
         "pyyaml",
+        "requests",
     ),
 }
 """What the code of each container imports by itself; a test compares."""
