@@ -163,7 +163,7 @@ class Bench:
         for record in stopped:
             state = State.ARMED if record.mac == W1 else State.ACCEPTED
             before = record.but(state=state, reason="", evidence=Evidence())
-            self.rack.site.ledger.change(record.mac, lambda *_, before=before: Change(record=before))  # type: ignore[misc]
+            self.rack.site.ledger.change(record.mac, lambda *_, before=before: Change(record=before))
         return bool(stopped)
 
     def fail(self, message: str, stage: str) -> int:
