@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ from bootstrap.secret_file import secret_in
 from certs.errors import CertsError, UnknownCertificate, UnusableFolder
 from certs.keyring import Keyring
 from certs.keystore import Keystore
+from certs.node import node_certificate
 from certs.secret import Secret
 from certs.status import StatusRow, status
 from certs.wanted import Names, Wanted, break_glass, first_binder, rows
@@ -50,7 +51,6 @@ def names_from(cluster: Cluster) -> Names:
         etcd_hosts=tuple(members),
         appliance_dns=(f"appliance.{cluster.appliance.domain}",),
         appliance_ips=(cluster.appliance.address.ip,),
-        node_hosts=tuple((host.name, host.address) for host in hosts if host.node),
     )
 
 
@@ -109,6 +109,18 @@ def first_binder_keys(
     """
     wanted = rows(names_from(cluster))
     return _told(lambda: Keystore(work / FOLDER).brief(first_binder(), wanted, now, passphrase))
+
+
+def node_certificate_for(
+    cluster: Cluster, keyring: Keyring, name: str, request: bytes, now: datetime
+) -> bytes:
+    """Return in PEM a certificate of the kubelet on the control-plane host called `name`, for its `request`.
+
+    Raises:
+        KeysError: the request is not exactly that of this node, or the authority is not valid now.
+    """
+    life = timedelta(seconds=cluster.kubernetes.kubelet.certificate_life)
+    return _told(lambda: node_certificate(keyring, request, name, life=life, now=now))
 
 
 def key_status(cluster: Cluster, work: Path, now: datetime) -> Sequence[StatusRow]:

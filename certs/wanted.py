@@ -85,7 +85,6 @@ class Names:
 
     `api_dns` and `api_ips` are what clients call API servers: host names and addresses, the endpoint, extra
     names from the configuration. `service_ip` is the first address of the service subnet, which pods call.
-    `node_hosts` are the control-plane hosts that run a kubelet too.
     """
 
     cluster: str
@@ -96,7 +95,6 @@ class Names:
     etcd_hosts: tuple[tuple[str, Address], ...]
     appliance_dns: tuple[str, ...]
     appliance_ips: tuple[Address, ...]
-    node_hosts: tuple[tuple[str, Address], ...] = ()
 
 
 def rows(names: Names) -> tuple[Wanted, ...]:
@@ -117,7 +115,6 @@ def rows(names: Names) -> tuple[Wanted, ...]:
         *_provisioning(names),
         *_etcd(names),
         *_control_plane(names),
-        *_kubelets(names),
         *_users(),
     )
 
@@ -216,30 +213,6 @@ def _control_plane(names: Names) -> tuple[WantedLeaf, ...]:
         ),
         _client("apiserver-kubelet-client", "ca", "kube-apiserver-kubelet-client"),
         _client("front-proxy-client", "front-proxy-ca", "front-proxy-client"),
-    )
-
-
-def _kubelets(names: Names) -> tuple[WantedLeaf, ...]:
-    """Return the rows of kubelets on control-plane hosts; those of machines make their own keys and ask."""
-    hosts = sorted(names.node_hosts)
-    return (
-        *(
-            _client(f"kubelet/client-{host}", "ca", f"system:node:{host}", organization="system:nodes")
-            for host, _ in hosts
-        ),
-        *(_kubelet_server(host, address) for host, address in hosts),
-    )
-
-
-def _kubelet_server(host: str, address: Address) -> WantedLeaf:
-    # The API server takes a kubelet for one only if this authority says so: no other certificate will do.
-    return WantedLeaf(
-        name=f"kubelet/server-{host}",
-        issuer="kubelet-ca",
-        common_name=f"system:node:{host}",
-        organization="system:nodes",
-        uses=frozenset({Use.SERVER}),
-        sans=sans_in_order((host,), (address,)),
     )
 
 

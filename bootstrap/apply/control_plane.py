@@ -47,7 +47,7 @@ class Site:
     `trees` are those of all control-plane hosts of `cluster`; `work` is deploy/<cluster>, which the caller has locked
     for a run that changes something. `etcd_client` and `access` are how etcd and the API servers are asked; without
     them there are none yet. `objects` are brought to the cluster at the end, in a new cluster with what `binder` makes.
-    `ask` puts a question to a person.
+    `certify` makes certificates of nodes (`Runner`). `ask` puts a question to a person.
     """
 
     cluster: Cluster
@@ -58,6 +58,7 @@ class Site:
     access: Access | None = None
     objects: Sequence[Mapping[str, Any]] = ()
     binder: Binder | None = None
+    certify: Callable[[str, bytes], bytes] | None = None
     ask: Callable[[str], bool] | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
     probe_seconds: float = 120.0
@@ -184,7 +185,7 @@ def _look(site: Site, remotes: Mapping[str, RemoteHost], failed: Mapping[str, st
     results = _tried(lambda remote: remote.look(trees[remote.name]), remotes)
     unreached = {**failed, **_errors(results)}
     facts = {name: result for name, result in results.items() if isinstance(result, Facts)}
-    problems = {name: str(error) for name in facts if (error := unfit(facts[name], now))}
+    problems = {name: str(error) for name in facts if (error := unfit(facts[name], now, trees[name]))}
     etcd, record = etcd_data.wanted(site.trees), _record(site)
     found = plan(site.cluster.metadata.name, site.trees, facts, etcd=etcd, record=record, problems=problems)
     full = {
@@ -235,6 +236,8 @@ def _prober(site: Site, connections: Connections) -> ClusterProber:
         api_port=site.cluster.kubernetes.endpoint_port,
         wrap=site.way.wrap,
         seconds=site.probe_seconds,
+        # Others bring the network of pods in pods, for which a node must be there first.
+        awaits_ready=site.cluster.kubernetes.cni.plugin == "bridge",
     )
 
 
@@ -246,8 +249,17 @@ def _runner(
     progress: Progress,
 ) -> Runner:
     return Runner(
-        remotes=remotes, prober=prober, journal=_EtcdRecord(site), say=reporter.say, progress=progress
+        remotes=remotes,
+        prober=prober,
+        journal=_EtcdRecord(site),
+        say=reporter.say,
+        progress=progress,
+        certify=site.certify or _cannot_certify,
     )
+
+
+def _cannot_certify(host: str, _: bytes) -> bytes:
+    raise ApplyError(f"host {host}: there is nobody to certify its node")
 
 
 def _prove(site: Site, prober: ClusterProber, outcome: Outcome) -> None:
@@ -263,9 +275,15 @@ def _prove(site: Site, prober: ClusterProber, outcome: Outcome) -> None:
             prober.healthy(tree.host, unit.name)
         proven.append(f"{tree.host}: {', '.join(unit.name for unit in tree.units) or 'no unit'} healthy")
     if site.access is not None:
-        outcome.objects = tuple(prober.api_writes(site.objects, marks_of(site.cluster), site.binder))
+        nodes = [tree.host for tree in site.trees if tree.is_node and tree.host in outcome.hosts]
+        outcome.objects = tuple(prober.api_writes(site.objects, marks_of(site.cluster), site.binder, nodes))
+        proven += [f"{name}: node {name} is {_proven_of_nodes(site)}" for name in nodes]
         proven.append(f"API: an object written and read through {', '.join(site.access.servers)}")
     outcome.proven = tuple(proven)  # fmt: skip
+
+
+def _proven_of_nodes(site: Site) -> str:
+    return "Ready" if site.cluster.kubernetes.cni.plugin == "bridge" else "registered"
 
 
 def _conclude(outcome: Outcome, reporter: Reporter) -> None:

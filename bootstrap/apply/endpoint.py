@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bootstrap.errors import ApiDown, ApiError, ApiRefused
+from bootstrap.errors import ApiDown, ApiRefused, FirstlightError
 from bootstrap.kubernetes.api import CONFLICT, NOT_FOUND, Access, Api
+from bootstrap.kubernetes.leaving import Leave, leave
 from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.memory import in_memory
 from certs.secret import Secret
@@ -29,7 +30,8 @@ T = TypeVar("T")
 class Question:
     """Apply `objects` and `marks`, then write and read `probe` through each of the servers; all within `seconds`.
 
-    `marks` are labels and taints by node; nodes that are not there yet bring them when they register.
+    `marks` are labels and taints by node; nodes that are not there yet bring them when they register. `nodes` must be
+    there before, and Ready if one `awaits_ready`. With `leaving`, that node is taken out of the cluster instead of all.
     `binder`, a certificate and its key in PEM, takes the place of the identity of `access` for the objects.
     """
 
@@ -39,6 +41,9 @@ class Question:
     seconds: float
     marks: Mapping[str, Marks] = field(default_factory=dict)
     binder: tuple[bytes, Secret] | None = None
+    nodes: tuple[str, ...] = ()
+    awaits_ready: bool = True
+    leaving: str = ""
 
     def to_json(self) -> bytes:
         """Return the question as it goes to stdin, and never to a file: the binder's key is in it."""
@@ -47,7 +52,8 @@ class Question:
         rest = {"objects": list(self.objects), "probe": self.probe, "seconds": self.seconds}
         binder = [self.binder[0].decode(), self.binder[1].reveal().decode()] if self.binder else None
         marks = {name: one.to_data() for name, one in self.marks.items()}
-        more = {"marks": marks, "binder": binder}
+        more = {"marks": marks, "binder": binder, "leaving": self.leaving}
+        more |= {"nodes": self.nodes, "awaitsReady": self.awaits_ready}
         return json.dumps({"servers": self.access.servers, **files, **rest, **more}).encode()
 
 
@@ -61,7 +67,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     try:
         answer: dict[str, object] = {"answer": _answer(asked, time.monotonic() + asked["seconds"])}
-    except ApiError as error:
+    except FirstlightError as error:
         answer = {"error": str(error), "status": getattr(error, "status", 0)}
     sys.stdout.write(json.dumps(answer) + "\n")
 
@@ -70,10 +76,14 @@ def _answer(asked: Mapping[str, Any], deadline: float) -> list[str]:
     servers = tuple(asked["servers"])
     authority, certificate, key = (Path(asked[name]) for name in ("authority", "certificate", "key"))
     admin = Access(servers=servers, authority=authority, certificate=certificate, key=key)
+    if asked["leaving"]:
+        _with(admin, lambda api: _leave(api, asked["leaving"], asked["seconds"]))
+        return []
     with ExitStack() as stack:
         who = _binder(admin, asked["binder"], stack) if asked["binder"] else admin
         # Refused (403) is final where administrators are asked: the answer is to ask again with a binder.
         changed = _with(who, lambda api: _insist(lambda: api.apply(asked["objects"]), deadline, {NOT_FOUND}))
+    _with(admin, lambda api: _await_nodes(api, asked["nodes"], deadline, is_ready=asked["awaitsReady"]))
     marks = {name: Marks(**one) for name, one in asked["marks"].items()}
     changed += _with(
         admin, lambda api: _insist(lambda: mark(api, marks), deadline, {NOT_FOUND, CONFLICT, FORBIDDEN})
@@ -82,6 +92,27 @@ def _answer(asked: Mapping[str, Any], deadline: float) -> list[str]:
         one = replace(admin, servers=(server,))
         _with(one, lambda api: _insist(lambda: api.probe(asked["probe"]), deadline, {NOT_FOUND, FORBIDDEN}))
     return changed
+
+
+def _leave(api: Api, name: str, seconds: float) -> None:
+    advice = "look at their disruption budgets, or write node: true again"
+    leave(api, name, Leave(seconds=seconds, tell=lambda _: None, advice=advice))
+
+
+def _await_nodes(api: Api, names: Collection[str], deadline: float, *, is_ready: bool) -> None:
+    """Wait until the nodes are there; raises ApiRefused that says what the cluster knows of one that is not."""
+    while True:
+        try:
+            seen = {node.name: node for node in api.nodes()} if names else {}
+        except ApiDown:
+            seen = {}
+        late = [name for name in names if name not in seen or (is_ready and not seen[name].is_ready)]
+        if not late:
+            return
+        if time.monotonic() > deadline:
+            said = seen[late[0]].message if late[0] in seen else "its kubelet has not registered"
+            raise ApiRefused(f"node {late[0]} is not Ready: {said}")
+        time.sleep(POLL_SECONDS)
 
 
 def _binder(admin: Access, pem: Sequence[str], stack: ExitStack) -> Access:

@@ -58,7 +58,10 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything that a look at the host `name` found; `clock` is its time in seconds since 1970."""
+    """Everything that a look at the host `name` found; `clock` is its time in seconds since 1970.
+
+    `certificate` is that of its kubelet in PEM; it and `tools`, what a node needs and has, are asked of nodes only.
+    """
 
     name: str
     os: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +76,9 @@ class Facts:
     units: Mapping[str, UnitFacts] = field(default_factory=dict)
     etcd_wal: bytes | None = None
     had_etcd: bool = False
+    has_node_key: bool = False
+    certificate: bytes = b""
+    tools: frozenset[str] = frozenset()
 
     @property
     def ours(self) -> frozenset[str]:
@@ -153,6 +159,9 @@ def _facts(host: str, said: tuple[Said, ...], words: Mapping[str, str]) -> Facts
         units=_units_from(said, texts.get("units", b"")),
         etcd_wal=texts.get("etcd-wal"),
         had_etcd="etcd-marked" in words,
+        has_node_key="node-key" in words,
+        certificate=texts.get("certificate", b""),
+        tools=frozenset(line.name for line in said if line.fact == "tool"),
     )
 
 

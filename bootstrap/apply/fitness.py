@@ -6,6 +6,8 @@ from datetime import datetime
 from bootstrap.apply.facts import Facts
 from bootstrap.errors import HostError
 from bootstrap.host_errors import AGAIN, DiskFull, Unsupported
+from bootstrap.kubernetes.places import CNI
+from bootstrap.kubernetes.tree import HostTree
 
 ARCHITECTURES = frozenset({"x86_64"})
 SYSTEMS: Mapping[str, int] = {"debian": 247, "ubuntu": 245, "flatcar": 252, "fedora": 251}
@@ -15,8 +17,22 @@ BEHIND_SECONDS = 45 * 60
 SPARE_BYTES = 16 * 1024 * 1024
 
 
-def unfit(facts: Facts, now: datetime) -> HostError | None:
-    """Return why this host cannot be one of ours, or None; `now` is our own time, in UTC."""
+NODE_TOOLS = ("containerd", "ctr", "runc", "iptables", "ip", "awk", "openssl")
+"""What a node needs that is not ours to install, by the names of programs."""
+PLUGINS = "cni-plugins"
+INSTALL: Mapping[str, str] = {
+    "debian": "`apt-get install containerd containernetworking-plugins iptables iproute2 mawk openssl` there",
+    "ubuntu": "`apt-get install containerd containernetworking-plugins iptables iproute2 mawk openssl` there",
+    "fedora": "`rpm-ostree install containerd containernetworking-plugins iptables-nft openssl` there and restart it",
+    "flatcar": "use a release that has them",
+}
+PLUGINS_ADVICE = (
+    "or put bridge, host-local, loopback and portmap of the CNI plugins' release into its /opt/cni/bin"
+)
+
+
+def unfit(facts: Facts, now: datetime, tree: HostTree | None = None) -> HostError | None:
+    """Return why this host cannot be one of ours, with that tree, or None; `now` is our own time, in UTC."""
     name = facts.os.get("ID", "unknown")
     what = f"host {facts.name}: {facts.os.get('PRETTY_NAME', name)} on {facts.arch or 'unknown hardware'}"
     if facts.arch not in ARCHITECTURES:
@@ -35,7 +51,24 @@ def unfit(facts: Facts, now: datetime) -> HostError | None:
             f"host {facts.name}: its clock is {behind / 60:.0f} minutes behind, certificates are not valid there yet; "
             f"set it (`timedatectl set-ntp true`), {AGAIN}",
         )
-    return None
+    return _no_node(facts, tree) if tree is not None and tree.is_node else None
+
+
+def _no_node(facts: Facts, tree: HostTree) -> Unsupported | None:
+    """Return what a host lacks that is to be a node too."""
+    lacks = [name for name in NODE_TOOLS if name not in facts.tools]
+    routes_by_us = CNI in tree.files
+    if routes_by_us and PLUGINS not in facts.tools:
+        lacks.append("the CNI plugins")
+    if not lacks:
+        return None
+    advice = INSTALL.get(facts.os.get("ID", ""), "install them there")
+    if "the CNI plugins" in lacks:
+        advice = f"{advice}, {PLUGINS_ADVICE}"
+    return Unsupported(
+        facts.name,
+        f"host {facts.name}: it is to be a node (node: true) and lacks {', '.join(lacks)}; {advice}, {AGAIN}",
+    )
 
 
 def no_room(facts: Facts, sizes: Mapping[str, int]) -> DiskFull | None:

@@ -67,6 +67,7 @@ class RemoteHost:
             HostError: it cannot be reached, or its answer is none.
         """
         lines = [*map(_look_line, tree.files.items()), *(f"unit {unit.name} - -" for unit in tree.units)]
+        lines += ["node - - -"] if tree.is_node else []
         stdin = "".join(f"{line}\n" for line in lines).encode()
         result = self._call(("look",), "looking at it", self._deadlines.look, [stdin])
         if result.code:
@@ -115,12 +116,37 @@ class RemoteHost:
         stdin = "".join(f"{line}\n" for line in lines).encode()
         self._do(("units", self._token), f"{lines[-1].split()[0]} there", self._deadlines.units, [stdin])
 
-    def _do(self, words: Sequence[str], what: str, seconds: float, stdin: Iterable[bytes]) -> None:
+    def request(self) -> bytes:
+        """Return the host's request (a CSR in PEM) for its node's certificate; its key is made if there is none.
+
+        Raises:
+            HostError: it could not be made.
+        """
+        answer = self._do(
+            ("request", self._token, self.name), "making its node's key", self._deadlines.put, ()
+        )
+        return next((line.content for line in answer if line.name == "csr"), b"")
+
+    def certify(self, certificate: bytes) -> None:
+        """Put the certificate (PEM) of the host's node beside its key; raises HostError if it is for another key."""
+        self._do(
+            ("certify", self._token), "putting its certificate there", self._deadlines.put, [certificate]
+        )
+
+    def forget(self) -> None:
+        """Remove what the host's kubelet left there that is no file of ours; raises HostError."""
+        self._do(("forget", self._token), "removing what kubelet left there", self._deadlines.units, ())
+
+    def _do(
+        self, words: Sequence[str], what: str, seconds: float, stdin: Iterable[bytes]
+    ) -> tuple[Said, ...]:
         result = self._call(words, what, seconds, stdin)
         if result.code:
             raise self._failed(result)
-        if not any(line.name == words[0] for line in lines_of(self.name, result.stdout)):
+        answer = lines_of(self.name, result.stdout)
+        if not any(line.name == words[0] for line in answer):
             raise StepFailed(self.name, f"host {self.name}: {what} was cut off; look at the host, {AGAIN}")
+        return answer
 
     def _call(self, words: Sequence[str], what: str, seconds: float, stdin: Iterable[bytes]) -> Result:
         stream = _after(script(), stdin)

@@ -14,6 +14,16 @@ from bootstrap.apply.diffs import diff
 from bootstrap.apply.expiry import has_ended
 from bootstrap.apply.facts import Facts, Found, UnitFacts
 from bootstrap.apply.manifest import journal, manifest, sha256_of, stamp_of
+from bootstrap.apply.node import (
+    FIRST,
+    Certify,
+    Forget,
+    Leave,
+    leaving,
+    node_text,
+    restarts_for_certificate,
+    uncertified,
+)
 from bootstrap.kubernetes.tree import HostFile, HostTree, Unit
 
 UNITS = "/etc/systemd/system/"
@@ -91,13 +101,15 @@ class Probe:
     reason: str
 
 
-Step: TypeAlias = Put | Retire | Start | Restart | Enable | Probe
+Step: TypeAlias = Put | Retire | Start | Restart | Enable | Probe | Certify | Leave | Forget
 Phase: TypeAlias = tuple[Step, ...]
 """Steps of different hosts that are done side by side."""
 
 
 def text_of(step: Step) -> str:
     """Return what a step does, for people."""
+    if isinstance(step, Certify | Leave | Forget):
+        return node_text(step)
     match step:
         case Put():
             return f"{step.host}: {_put_text(step)}"
@@ -174,7 +186,8 @@ def plan(
     fit = {name: facts[name] for name in facts if name not in found}
     puts = {tree.host: _put(cluster, tree, fit[tree.host]) for tree in trees if tree.host in fit}
     waiting, needs = _first_start(etcd, record, facts, fit)
-    work = _Work(trees, fit, {name: put for name, put in puts.items() if put is not None}, needs)
+    certify = {step.host: step for step in uncertified(trees, fit)}
+    work = _Work(trees, fit, {name: put for name, put in puts.items() if put is not None}, needs, certify)
     phases = (*_files(work), *(() if waiting else _units(work)))
     return Plan(phases=tuple(filter(None, phases)), problems=found, waiting=waiting)
 
@@ -193,6 +206,7 @@ class _Work:
     facts: Mapping[str, Facts]
     puts: Mapping[str, Put]
     needs: tuple[str, ...]
+    certify: Mapping[str, Certify]
 
 
 def foreign(tree: HostTree, facts: Facts) -> str:
@@ -229,7 +243,12 @@ def _first_start(
 
 
 def _files(work: _Work) -> Iterator[Phase]:
-    yield tuple(Retire(put.host, unit) for put in work.puts.values() for unit in _retired(put))
+    left = leaving(work.trees, work.facts)
+    yield tuple(map(Leave, left))
+    # A host does one thing at a time.
+    for put in work.puts.values():
+        yield from ((Retire(put.host, unit),) for unit in _retired(put))
+    yield tuple(map(Forget, left))
     yield tuple(work.puts.values())
 
 
@@ -278,6 +297,8 @@ def _change(path: str, file: HostFile, facts: Facts) -> Change | None:
 def _units(work: _Work) -> Iterator[Phase]:
     names = dict.fromkeys(unit.name for tree in work.trees for unit in tree.units)
     for name in names:
+        if name == FIRST:
+            yield tuple(work.certify.values())
         yield from _unit(work, name)
 
 
@@ -329,4 +350,7 @@ def _is_stale(work: _Work, tree: HostTree, unit: Unit) -> bool:
     """Return whether a unit that is up runs with something else than its files."""
     put = work.puts.get(tree.host)
     changes_now = put is not None and unit.name in put.unstamp
-    return changes_now or _unit_facts(work, tree.host, unit.name).stamp != stamp_of(unit, tree)
+    certified_now = restarts_for_certificate(unit.name, tree.host, work.certify)
+    return (
+        changes_now or certified_now or _unit_facts(work, tree.host, unit.name).stamp != stamp_of(unit, tree)
+    )

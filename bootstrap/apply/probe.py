@@ -39,7 +39,8 @@ class _Forbidden(ApplyError):  # noqa: N818  # the binder's turn, if there is on
 class ClusterProber:
     """Asks the units of `hosts`; what is not the cluster's own (`etcd_client`, `access`) is asked of systemd.
 
-    `etcd_members` are names of hosts; `wrap` puts a command onto the hosts' network.
+    `etcd_members` are names of hosts; `wrap` puts a command onto the hosts' network. Hosts that are nodes must be Ready
+    in the end where one `awaits_ready`, else registered.
     """
 
     connections: Connections
@@ -50,6 +51,7 @@ class ClusterProber:
     api_port: int
     wrap: Callable[[Sequence[str]], Sequence[str]]
     seconds: float = 120.0
+    awaits_ready: bool = True
 
     def healthy(self, host: str, unit: str) -> None:
         """Return when `unit` on `host` is healthy.
@@ -84,12 +86,26 @@ class ClusterProber:
             raise ApplyError(f"etcd member {name} is not healthy: {why}; run `apply` again when it is")
         self._ask_etcd("probe", (), etcd.ANSWER_SECONDS)
 
+    def leave(self, host: str) -> None:
+        """Take the node of `host` out of the cluster.
+
+        Raises:
+            ApplyError: pods stay, no API server answers, or there is nobody to ask.
+        """
+        if self.access is None:
+            raise ApplyError(f"host {host}: node {host} cannot leave its cluster: there is no API to ask")
+        self._ask_api(endpoint.Question(self.access, (), "", self.seconds, leaving=host))
+
     def api_writes(
-        self, objects: Sequence[Mapping[str, Any]], marks: Mapping[str, Marks], binder: Binder | None
+        self,
+        objects: Sequence[Mapping[str, Any]],
+        marks: Mapping[str, Marks],
+        binder: Binder | None,
+        nodes: Sequence[str] = (),
     ) -> list[str]:
         """Bring `objects` and the nodes' `marks` to the cluster, write and read through each API server.
 
-        Returns what changed.
+        Returns what changed. The hosts called `nodes` must be nodes by then.
 
         `binder` is asked for a certificate when administrators have no power yet.
 
@@ -98,6 +114,7 @@ class ClusterProber:
         """
         assert self.access is not None  # noqa: S101  # asked only where there is one
         question = endpoint.Question(self.access, objects, secrets.token_hex(8), self.seconds, marks)
+        question = replace(question, nodes=tuple(nodes), awaits_ready=self.awaits_ready)
         try:
             answer = self._ask_api(question)
         except _Forbidden:

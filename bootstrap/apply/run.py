@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar, assert_never
 from bootstrap import failpoints
 from bootstrap.apply import etcd_data
 from bootstrap.apply.host import RemoteHost
+from bootstrap.apply.node import Certify, Forget, Leave
 from bootstrap.apply.plan import (
     Enable,
     Phase,
@@ -38,6 +39,13 @@ class Prober(Protocol):
 
         Raises:
             FirstlightError: it is not in time; the text says what it answered.
+        """
+
+    def leave(self, host: str) -> None:
+        """Take the node of `host` out of the cluster.
+
+        Raises:
+            FirstlightError: pods stay, or no API server answers.
         """
 
 
@@ -104,13 +112,17 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Everything that steps need: the hosts by name, who asks for health, who writes down, who is told."""
+    """Everything that steps need: the hosts by name, who asks for health, who writes down, who is told.
+
+    `certify` makes a certificate in PEM for the request of the host of that name.
+    """
 
     remotes: Mapping[str, RemoteHost]
     prober: Prober
     journal: Journal
     say: Callable[[str], None]
     progress: Progress
+    certify: Callable[[str, bytes], bytes]
 
     def run(self, plan: Plan, outcome: Outcome) -> None:
         """Do the phases of `plan`; `outcome` holds at each moment what was done.
@@ -170,6 +182,12 @@ class Runner:
                 self.prober.healthy(host, unit)
                 if unit == etcd_data.UNIT:
                     self.journal.etcd_seen(host)
+            case Certify(host):
+                self.remotes[host].certify(self.certify(host, self.remotes[host].request()))
+            case Leave(host):
+                self.prober.leave(host)
+            case Forget(host):
+                self.remotes[host].forget()
             case Start() | Restart() | Retire() | Enable():
                 self.remotes[step.host].units(unit_lines(step))
             case _:

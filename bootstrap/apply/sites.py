@@ -8,7 +8,7 @@ from bootstrap import binaries, ssh
 from bootstrap.allotment import pod_subnets
 from bootstrap.apply.control_plane import Site
 from bootstrap.etcd import Credentials
-from bootstrap.keys import FOLDER, first_binder_keys
+from bootstrap.keys import FOLDER, first_binder_keys, node_certificate_for
 from bootstrap.kubernetes import rbac
 from bootstrap.kubernetes.api import Access
 from bootstrap.kubernetes.control_plane import host_tree
@@ -81,6 +81,9 @@ def site_of(
         access=access_of(cluster, work),
         objects=rbac.objects(),
         binder=lambda: first_binder_keys(cluster, work, datetime.now(UTC), passphrase),
+        certify=lambda name, request: node_certificate_for(
+            cluster, keyring, name, request, datetime.now(UTC)
+        ),
         ask=ask,
     )
 

@@ -53,11 +53,11 @@ def host_tree(
     """
     host = host_of(cluster, name)
     services = _services(cluster, host)
-    files = dict(_files(cluster, host, keyring, subnets))
+    files = dict(_files(cluster, host, keyring, subnets, binaries))
     files |= {service.file: HostFile(service.text()) for service in services}
     files |= _programs(wanted_binaries(cluster, name), binaries)
     units = [unit_of(f"{service.name}.service", service.name, files) for service in services]
-    return HostTree(name, files, (*units, *_more_units(cluster, host, files)))
+    return HostTree(name, files, (*units, *_more_units(cluster, host, files)), is_node=host.node)
 
 
 def _services(cluster: Cluster, host: Host) -> tuple[Service, ...]:
@@ -80,7 +80,7 @@ def _more_units(cluster: Cluster, host: Host, files: Mapping[str, HostFile]) -> 
 
 
 def _files(
-    cluster: Cluster, host: Host, keyring: Keyring, subnets: Allotment
+    cluster: Cluster, host: Host, keyring: Keyring, subnets: Allotment, binaries: Mapping[str, LocalFile]
 ) -> Iterator[tuple[str, HostFile]]:
     """Yield path and file of everything but unit files of services, and programs."""
     try:
@@ -94,7 +94,7 @@ def _files(
         yield from api_server.files(cluster, keyring)
         yield from controllers.files(cluster, keyring)
         if host.node:
-            yield from host_node.files(cluster, host, keyring, subnets)
+            yield from host_node.files(cluster, host, subnets, binaries)
     except KeyError as error:
         raise RenderError(f"{host.name}: there is no {error.args[0]} among the keys and subnets") from error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from bootstrap.kubernetes.documents import OWN, arguments, flags, json_text, own_json_text
-from bootstrap.kubernetes.places import CA, KUBELET_CONFIG, KUBELET_KUBECONFIG, PKI
+from bootstrap.kubernetes.places import CA, KUBELET_CONFIG, KUBELET_KUBECONFIG
 from bootstrap.kubernetes.releases import release_of
 from bootstrap.model import Cluster, Taint
 
@@ -19,8 +19,8 @@ _TENTH = 10
 class Kubelet:
     """What differs between kubelets.
 
-    `is_own` is true on machines that we installed: their kernel settings are ours, and their certificates are
-    asked for and renewed by the kubelet. On other hosts both were there before, or come with `apply`.
+    `is_own` is true on machines that we installed: their kernel settings are ours, and they have no swap. Other
+    hosts keep what they have.
     """
 
     name: str
@@ -41,7 +41,9 @@ def configuration(cluster: Cluster, kubelet: Kubelet) -> bytes:
             "kind": "KubeletConfiguration",
             **_access(),
             **_cluster(cluster, kubelet),
-            **_certificates(kubelet),
+            "rotateCertificates": True,
+            "serverTLSBootstrap": True,
+            **({} if kubelet.is_own else {"failSwapOn": False}),
             **release.kubelet_fields,
             **({"registerWithTaints": taints} if taints and release.taints_field else {}),
         }
@@ -114,12 +116,6 @@ def _cluster(cluster: Cluster, kubelet: Kubelet) -> dict[str, object]:
         "protectKernelDefaults": kubelet.is_own,
         "resolvConf": kubelet.resolv_conf,
     }
-
-
-def _certificates(kubelet: Kubelet) -> dict[str, object]:
-    if kubelet.is_own:
-        return {"rotateCertificates": True, "serverTLSBootstrap": True}
-    return {"tlsCertFile": f"{PKI}/kubelet.crt", "tlsPrivateKeyFile": f"{PKI}/kubelet.key"}
 
 
 def _taint_text(taint: Taint) -> str:

@@ -1,4 +1,9 @@
-"""Which labels a node may give itself: kubelet refuses to start with others, and NodeRestriction to take them."""
+"""Which labels a node may give itself, and what marks a node that is a control-plane host.
+
+kubelet refuses to start with labels that it may not give itself, and NodeRestriction to take them.
+"""
+
+from bootstrap.model import Host, Taint
 
 _RESERVED = ("kubernetes.io", "k8s.io")
 _OWN_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
@@ -20,7 +25,7 @@ _OWN_LABELS = frozenset(
     }
 )
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-"""Label and taint of hosts that run the control plane; only an administrator may set the label."""
+"""Label and taint of hosts that run the control plane, as kubeadm sets them; a node may not set the label itself."""
 
 
 def may_label_itself(key: str) -> bool:
@@ -29,6 +34,13 @@ def may_label_itself(key: str) -> bool:
     if not slash or not _is_below(prefix, _RESERVED):
         return True
     return key in _OWN_LABELS or _is_below(prefix, _OWN_PREFIXES)
+
+
+def host_taints(host: Host) -> tuple[Taint, ...]:
+    """Return the taints of a control-plane host's node: kubeadm's one, unless the configuration has others."""
+    if host.taints is None:
+        return (Taint(key=CONTROL_PLANE, effect="NoSchedule"),)
+    return host.taints
 
 
 def _is_below(domain: str, parents: tuple[str, ...]) -> bool:

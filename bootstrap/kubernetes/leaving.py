@@ -14,6 +14,7 @@ from bootstrap.kubernetes.seen import NodeView
 POLL_SECONDS = 2.0
 MOST_NAMES = 5
 _GONE = 404
+_ADVICE = "look at their disruption budgets and run this again, or add --force to leave them behind"
 
 
 class PodsStay(FirstlightError):  # noqa: N818  # reads as a sentence where it is raised
@@ -38,12 +39,16 @@ class Nodes(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Leave:
-    """How a node leaves: its pods get `seconds` to go, 0 for not to wait; `tell` hears what happens."""
+    """How a node leaves: its pods get `seconds` to go, 0 for not to wait; `tell` hears what happens.
+
+    `advice` says what to do about pods that stay.
+    """
 
     seconds: float
     tell: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    advice: str = _ADVICE
 
 
 def leave(nodes: Nodes, name: str, how: Leave) -> bool:
@@ -100,8 +105,7 @@ def _wait(nodes: Nodes, name: str, how: Leave) -> None:
         if how.clock() >= deadline:
             raise trouble or PodsStay(
                 f"{name}: {_shown(staying)} still there after {how.seconds:.0f} s, so it was not retired, and takes "
-                f"no new pods; look at their disruption budgets and run this again, or add --force to leave them "
-                f"behind; `kubectl uncordon {name}` lets pods come again"
+                f"no new pods; {how.advice}; `kubectl uncordon {name}` lets pods come again"
             )
         how.sleep(POLL_SECONDS)
 

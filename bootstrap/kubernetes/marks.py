@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bootstrap.kubernetes.labels import CONTROL_PLANE, host_taints
 from bootstrap.kubernetes.seen import NodeMarks
-from bootstrap.model import Cluster
+from bootstrap.model import Cluster, Taint
 
 NAMESPACE, RECORD = "kube-system", "firstlight-marks"
 
@@ -52,14 +53,18 @@ class Nodes(Protocol):
 
 
 def marks_of(cluster: Cluster) -> dict[str, Marks]:
-    """Return what the node of each machine is to carry, by its name."""
-    pools = {
-        pool.name: Marks(
-            labels=pool.labels, taints=tuple(taint.model_dump(exclude_defaults=True) for taint in pool.taints)
-        )
-        for pool in cluster.pools
+    """Return what the node of each machine, and of each control-plane host that is one, is to carry, by its name."""
+    pools = {pool.name: _marks(pool.labels, pool.taints) for pool in cluster.pools}
+    hosts = {
+        host.name: _marks({CONTROL_PLANE: ""}, host_taints(host))
+        for host in cluster.control_plane.hosts
+        if host.node
     }
-    return {machine.name: pools[machine.pool] for machine in cluster.machines}
+    return {**hosts, **{machine.name: pools[machine.pool] for machine in cluster.machines}}
+
+
+def _marks(labels: Mapping[str, str], taints: Iterable[Taint]) -> Marks:
+    return Marks(labels=labels, taints=tuple(taint.model_dump(exclude_defaults=True) for taint in taints))
 
 
 def mark(nodes: Nodes, wanted: Mapping[str, Marks]) -> list[str]:

@@ -54,6 +54,8 @@ class Unit:
 class HostTree:
     """All that we put on `host`: files by absolute path, and units in the order in which they start.
 
+    One that `is_node` also has a key and certificate of its own, which are made there and are no files of ours.
+
     Raises RenderError when it is made with a path that is not absolute and plain, or with a private file that
     everyone could read.
     """
@@ -61,6 +63,7 @@ class HostTree:
     host: str
     files: Mapping[str, HostFile] = field(repr=False)
     units: tuple[Unit, ...] = ()
+    is_node: bool = False
 
     def __post_init__(self) -> None:
         for path, file in self.files.items():

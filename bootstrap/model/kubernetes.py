@@ -9,6 +9,7 @@ from pydantic import Field, StrictBool, StrictInt
 from bootstrap.model.addresses import Address, CertificateName, Endpoint, Network, Url
 from bootstrap.model.amounts import Duration
 from bootstrap.model.base import Model
+from bootstrap.model.pool import Taint
 from bootstrap.model.types import (
     Domain,
     FilePath,
@@ -109,7 +110,9 @@ class Host(Model):
     mac: Mac | None = None
     """The MAC address of its network card; with it, what `render` writes for a bare host sets its address."""
     node: StrictBool = False
-    """Whether it also runs a kubelet, and so pods that bear the taint of the control plane."""
+    """Whether it also runs a kubelet, and so pods that bear its taints."""
+    taints: tuple[Taint, ...] | None = None
+    """Taints of its node; without it, node-role.kubernetes.io/control-plane:NoSchedule; [] lets every pod in."""
 
 
 class ControlPlane(Model):

@@ -75,7 +75,7 @@ class Match(Model):
 
 
 class Taint(Model):
-    """A Kubernetes taint that nodes of the pool carry."""
+    """A Kubernetes taint that a node carries."""
 
     key: LabelKey
     """Its key."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from bootstrap.errors import RenderError
 from bootstrap.kubernetes.nodes import family_of, node_documents, restarts
-from bootstrap.kubernetes.places import BIN, ROUTES
+from bootstrap.kubernetes.places import BIN, IMAGES, ROUTES
 from bootstrap.kubernetes.pod_network import PodNetwork
 from bootstrap.kubernetes.tree import HostFile
 from bootstrap.model import Cluster, Machine
@@ -25,7 +25,6 @@ RESTARTS = ".restarts"
 """The file in the tar that says which units read what: lines of `path unit...`, in the order of restarting."""
 _LINES = json.JSONEncoder(separators=(",\n    ", ": "))
 _PAIRS = json.JSONEncoder(separators=(",\n  ", ": "))
-_IMAGES = "/opt/firstlight/images"
 _SCRIPTS = ("endpoint", "join", "sync")
 _UNITS = (
     "firstlight-endpoint.service",
@@ -113,7 +112,7 @@ def installed_files(cluster: Cluster, machine: Machine, joining: Joining) -> Ite
     for name, sha256 in joining.binaries.items():
         yield ignition.fetched(f"{BIN}/{name}", _artifact(cluster, sha256), sha256, mode=0o755)
     for name, sha256 in joining.images.items():
-        yield ignition.fetched(f"{_IMAGES}/{name}", _artifact(cluster, sha256), sha256)
+        yield ignition.fetched(f"{IMAGES}/{name}", _artifact(cluster, sha256), sha256)
     for unit in ("kubelet", "kube-proxy"):
         path = f"/etc/systemd/system/{unit}.service.d/10-joined.conf"
         yield ignition.file(path, read("systemd/joined.conf"))
