@@ -39,6 +39,11 @@ class Operator:
         answer: list[dict[str, Any]] = self._json("GET", "/v1/machines")["strangers"]
         return answer
 
+    def hosts(self) -> list[dict[str, Any]]:
+        """Return the control-plane hosts that are nodes, with what they have in common with machines."""
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/machines").get("hosts", [])
+        return answer
+
     def machine(self, name: str) -> dict[str, Any]:
         """Return what the appliance knows of the machine called `name`."""
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}")

@@ -170,8 +170,7 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
         rack = Rack(run.cluster, run.place.work)
         if not (NAMESPACES / rack.namespace).exists():
             undo.add(rack.down)
-        root = host_root.archive(run.place.cache, run.cluster.images.debian.mirror)
-        rack.up(progress, host_root=root)
+        rack.up(progress, host_roots=host_root.archives(run.cluster, run.place.cache))
     return rack
 
 

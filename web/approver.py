@@ -2,13 +2,14 @@
 
 A kubelet that runs asks by itself: for a new client certificate (always with a new key) before the old one ends, and
 for the certificate that it serves with. It gets them while its machine is in good standing, for its own name and
-addresses only; a quarantined or retired machine gets nothing, so its access ends by itself.
+addresses only; a quarantined or retired machine gets nothing, so its access ends by itself. A control-plane host with
+`node: true` is in good standing, for its own name and address; the same holds when that is taken away.
 """
 
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address
@@ -16,7 +17,7 @@ from ipaddress import IPv4Address
 from bootstrap.errors import ApiError, StateError
 from bootstrap.kubernetes.api import Signer
 from bootstrap.kubernetes.seen import NodeView, SigningRequest
-from bootstrap.model import Cluster
+from bootstrap.model import Cluster, Host
 from bootstrap.records import claims
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
@@ -90,7 +91,10 @@ class Approver:
             return False
         by_node = self._by_node()
         self._decide_all(connection, by_node)
-        self._follow(connection.watching.nodes(), by_node)
+        nodes = connection.watching.nodes()
+        self._follow(nodes, by_node)
+        hosts = {host.name for host in self._site.cluster.control_plane.hosts}
+        self._site.host_nodes = {node.name: node for node in nodes if node.name in hosts}
         return True
 
     def _run(self) -> None:
@@ -143,9 +147,13 @@ class Approver:
         self, api: ClusterApi, request: SigningRequest, by_node: Mapping[str, MachineRecord], *, is_told: bool
     ) -> bool:
         """Approve or deny a pending request; return whether it was not denied."""
-        record = by_node.get(request.user.removeprefix(USER_PREFIX))
+        host = self._node_host(request.user)
+        record = by_node.get(request.user.removeprefix(USER_PREFIX)) if host is None else None
         try:
-            self._must_be_right(request, record)
+            if host is None:
+                self._must_be_right(request, record)
+            else:
+                must_be_right_for(request, host.name, {host.address})
         except NotYet:
             return True
         except (Denied, RefusedRequest, Refused) as refusal:
@@ -155,6 +163,8 @@ class Approver:
             api.decide(request.name, approve=False, reason="FirstlightDenied", message=reason)
             return False
         message = "this machine's own kubelet asked, and it is in good standing"
+        if host is not None:
+            log.info("%s: approved for %s", host.name, request.signer)
         api.decide(request.name, approve=True, reason="FirstlightRenewal", message=message)
         return True
 
@@ -171,19 +181,23 @@ class Approver:
             raise Denied("no machine of ours has claimed this name")
         if not self._is_good(record):
             raise Denied(f"{record.name} is {record.state}, or not in the configuration any more")
-        if frozenset(request.usages) not in USAGES.get(request.signer, ()):
-            raise Denied(f"it wants usages {', '.join(sorted(request.usages))}")
+        addresses: Collection[IPv4Address] = ()
         if request.signer == Signer.SERVING:
             addresses = own_addresses(self._site.cluster, record, self._known.values())
             if not addresses and record.address is None:
                 raise NotYet
-            serving_request(request.request, record.claim.node, addresses)
+        key = must_be_right_for(request, record.claim.node, addresses)
+        if request.signer == Signer.SERVING:
             return
-        key = client_request(request.request, record.claim.node).fingerprint
         former = former_until(record, self._known.values())
         if former is not None and self._site.clock() < former:
             raise NotYet
         self._change(record, lambda found, _: claims.renewed(found, key=key))
+
+    def _node_host(self, user: str) -> Host | None:
+        """Return the control-plane host whose kubelet `user` is, if it is to have one."""
+        hosts = self._site.cluster.control_plane.hosts
+        return next((host for host in hosts if host.node and user == f"{USER_PREFIX}{host.name}"), None)
 
     def _note_end(self, request: SigningRequest, by_node: Mapping[str, MachineRecord]) -> None:
         """Note when the newest certificate of a node ends: then at the latest a retired machine is out."""
@@ -225,6 +239,20 @@ class Approver:
 
     def _change(self, record: MachineRecord, decide: Callable[[MachineRecord, datetime], Change]) -> None:
         self._site.ledger.change(record.mac, lambda found, now: decide(found, now) if found else Change())
+
+
+def must_be_right_for(request: SigningRequest, name: str, addresses: Collection[IPv4Address]) -> str:
+    """Return the fingerprint of the key in a request of the node called `name`, which may serve on `addresses`.
+
+    Raises:
+        Denied: it wants other usages than the signer gives.
+        RefusedRequest: the request itself is not exactly right.
+    """
+    if frozenset(request.usages) not in USAGES.get(request.signer, ()):
+        raise Denied(f"it wants usages {', '.join(sorted(request.usages))}")
+    if request.signer == Signer.SERVING:
+        return serving_request(request.request, name, addresses).fingerprint
+    return client_request(request.request, name).fingerprint
 
 
 def message_of(node: NodeView | None) -> str:

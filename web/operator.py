@@ -7,11 +7,13 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from bootstrap.errors import ServeError
+from bootstrap.model import Host
 from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
 from bootstrap.records.model import DiskChoice, MachineRecord
 from bootstrap.states import ON_DISK, RULES, State
 from web.answers import Refusal, json_of
+from web.approver import message_of
 from web.listeners import Access, Routes
 from web.site import Site
 
@@ -27,7 +29,10 @@ def add(routes: Routes, site: Site) -> None:
     def machines() -> Response:
         known = [machine_json(site, record) for record in site.ledger.machines()]
         strangers = [json_of(stranger) for stranger in site.strangers.all()]
-        return jsonify(machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers)
+        hosts = [host_json(site, host) for host in site.cluster.control_plane.hosts if host.node]
+        return jsonify(
+            machines=sorted(known, key=lambda one: str(one["name"])), strangers=strangers, hosts=hosts
+        )
 
     @routes.get("/v1/machines/<name>", Access.OPERATOR)
     def machine(name: str) -> Response:
@@ -76,6 +81,19 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "running": shown["running"],
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),
+    }
+
+
+def host_json(site: Site, host: Host) -> dict[str, Any]:
+    """Return a control-plane host that is a node, with what it has in common with a machine."""
+    node = site.host_nodes.get(host.name)
+    state = "absent" if node is None else ("ready" if node.is_ready else "joined")
+    return {
+        "name": host.name,
+        "pool": "control-plane",
+        "state": state,
+        "address": str(host.address),
+        "message": "the cluster has no such node; apply makes it one" if node is None else message_of(node),
     }
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from werkzeug.exceptions import NotFound
 
+from bootstrap.kubernetes.seen import NodeView
 from bootstrap.model import Cluster, Machine
 from bootstrap.records.documents import NODE, Documents
 from bootstrap.records.enrolment import enrol
@@ -47,7 +48,8 @@ class Nodes:
 class Site:
     """The appliance as its handlers see it.
 
-    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `nodes` too.
+    `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `nodes` too. `host_nodes` are
+    the nodes that are control-plane hosts, by name, as the cluster showed them last.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Site:
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
         self.nodes = Nodes(b"", {})
+        self.host_nodes: Mapping[str, NodeView] = {}
         self._read_rendered = read_rendered
         self._is_nginx_up = is_nginx_up
         self.cluster = self.load()

@@ -108,11 +108,17 @@ Phase: TypeAlias = tuple[Step, ...]
 
 def text_of(step: Step) -> str:
     """Return what a step does, for people."""
-    if isinstance(step, Certify | Leave | Forget):
-        return node_text(step)
     match step:
+        case Certify() | Leave() | Forget():
+            return node_text(step)
         case Put():
             return f"{step.host}: {_put_text(step)}"
+        case _:
+            return _unit_text(step)
+
+
+def _unit_text(step: Retire | Start | Restart | Enable | Probe) -> str:
+    match step:
         case Retire(host, unit):
             return f"{host}: stop and disable {unit}"
         case Start(host, unit):

@@ -32,13 +32,14 @@ def operator(call: Call) -> Operator:
 def status(call: Call, watch: bool) -> int:  # noqa: FBT001  # click calls it
     """Show every machine: state, firmware, address, disk, since when, and what it does.
 
+    Control-plane hosts that are nodes too (`node: true`) stand after the machines, with pool control-plane.
     Exits 1 if a machine waits for a person.
     """
     asked = operator(call)
     if watch:
         follow(asked)
     machines = asked.machines()
-    show(call, machines)
+    show(call, [*machines, *asked.hosts()])
     return int(any(map(is_broken, machines)))
 
 
@@ -46,7 +47,9 @@ def follow(asked: Operator) -> None:
     """Draw the machines until Ctrl-C."""
     with Live(console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(table(HEADINGS, rows(asked.machines(), datetime.now(UTC))), refresh=True)
+            live.update(
+                table(HEADINGS, rows([*asked.machines(), *asked.hosts()], datetime.now(UTC))), refresh=True
+            )
             time.sleep(REFRESH_SECONDS)
 
 

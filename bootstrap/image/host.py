@@ -26,28 +26,43 @@ STEPS = (
 )
 
 
-def archive(cache: Path, mirror: str | None = None) -> Path:
-    """Return where the root for `mirror` (None: mmdebstrap's own) lies, as a tar archive; it may not be there."""
-    return cache / "hosts" / f"{recipe.host_key(mirror)}.tar.zst"
+def archive(cache: Path, mirror: str | None = None, *, node: bool = False) -> Path:
+    """Return where the root for `mirror` (None: mmdebstrap's own) lies, as a tar archive; it may not be there.
+
+    A host that is to be a `node` too has another one, which also holds containerd.
+    """
+    return cache / "hosts" / f"{recipe.host_key(mirror, node=node)}.tar.zst"
 
 
-def for_lab(cluster: Cluster, cache: Path, progress: Progress) -> Path | None:
-    """Return what the hosts of the cluster's lab start from, built if need be; None if it has none.
+def archives(cluster: Cluster, cache: Path) -> dict[bool, Path]:
+    """Return the roots that the lab's hosts start from, by whether they are for nodes; they may not be there."""
+    mirror = cluster.images.debian.mirror
+    return {node: archive(cache, mirror, node=node) for node in _kinds(cluster)}
+
+
+def _kinds(cluster: Cluster) -> list[bool]:
+    virtual = {host.name for host in cluster.lab.hosts} if cluster.lab else set()
+    return sorted({host.node for host in cluster.control_plane.hosts if host.name in virtual})
+
+
+def for_lab(cluster: Cluster, cache: Path, progress: Progress) -> dict[bool, Path]:
+    """Return what the hosts of the cluster's lab start from, built if need be, by whether they are to be nodes.
 
     Raises as `build`; PreflightError if a Debian package is missing that cannot be installed.
     """
     if cluster.lab is None or not cluster.lab.hosts:
-        return None
+        return {}
     packages.ensure(HOST_PACKAGES, progress)
-    return build(cache, progress, cluster.images.debian.mirror)
+    mirror = cluster.images.debian.mirror
+    return {node: build(cache, progress, mirror, node=node) for node in _kinds(cluster)}
 
 
-def build(cache: Path, progress: Progress, mirror: str | None = None) -> Path:
+def build(cache: Path, progress: Progress, mirror: str | None = None, *, node: bool = False) -> Path:
     """Return the root as a tar archive, building it unless the cache holds it already; about a minute.
 
     Needs root and the programs of HOST_PACKAGES. Raises ImageError with what to install or which step failed.
     """
-    final = archive(cache, mirror)
+    final = archive(cache, mirror, node=node)
     if final.is_file():
         progress("root of the lab's hosts is already built", 100, 100)
         return final
@@ -55,19 +70,20 @@ def build(cache: Path, progress: Progress, mirror: str | None = None) -> Path:
     with terminable(), builder.work_folder(cache) as work:
         partial = work / final.name
         env = {"TMPDIR": f"{work}", "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": f"{int(time.time())}"}
-        run(argv(partial, mirror), env=env, apart=APART, on_line=steps(progress))
+        run(argv(partial, mirror, node=node), env=env, apart=APART, on_line=steps(progress))
         keep(partial, final)
     progress("root of the lab's hosts is built", 100, 100)
     return final
 
 
-def argv(target: Path, mirror: str | None) -> tuple[str, ...]:
+def argv(target: Path, mirror: str | None, *, node: bool = False) -> tuple[str, ...]:
     """Return the command that makes the root and packs it into `target`."""
     texts = recipe.TEXTS / "host"
+    more = recipe.listed(texts / "node-packages") if node else ()
     return builder.mmdebstrap_argv(
         SUITE,
         target,
-        packages=recipe.listed(texts / "packages"),
+        packages=(*recipe.listed(texts / "packages"), *more),
         components="main",
         hook=texts / "customize",
         mirror=mirror,

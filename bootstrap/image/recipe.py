@@ -57,9 +57,16 @@ def key(options: Options, texts: Path = TEXTS, code: Path = CODE) -> str:
     return _key(json.dumps(asdict(options), sort_keys=True), (texts, code), lambda file: not of_hosts(file))
 
 
-def host_key(mirror: str | None, texts: Path = TEXTS, code: Path = CODE) -> str:
-    """Return the name of the root that the lab's hosts start from; as `key`, of what they are made of."""
-    return _key(json.dumps({"mirror": mirror}), (texts, code), lambda file: of_hosts(file) or file == BUILDER)
+def host_key(mirror: str | None, texts: Path = TEXTS, code: Path = CODE, *, node: bool = False) -> str:
+    """Return the name of the root that the lab's hosts start from; as `key`, of what they are made of.
+
+    Hosts that are to be a `node` too start from one with more in it.
+    """
+    return _key(
+        json.dumps({"mirror": mirror, "node": node}),
+        (texts, code),
+        lambda file: of_hosts(file) or file == BUILDER,
+    )
 
 
 def of_hosts(file: Path) -> bool:

@@ -50,8 +50,10 @@ class Hosts:
         """Return the container that is the host `name`."""
         return Container(self.work / "lab" / name)
 
-    def furnish(self, archive: Path | None, progress: Progress = silent) -> None:
-        """Give every host its root, unpacked from `archive` where there is none, and what belongs to us in it.
+    def furnish(self, archives: Mapping[bool, Path], progress: Progress = silent) -> None:
+        """Give every host its root, unpacked where there is none, and what belongs to us in it.
+
+        `archives` are the roots by whether the host is to be a node.
 
         What else changed in a root stays. A running host whose address, port or host key changed is switched off, so
         that its next start finds them.
@@ -64,7 +66,7 @@ class Hosts:
             container.folder.mkdir(mode=PRIVATE, exist_ok=True)
             if not container.root.is_dir():
                 progress(f"lab: root of {name}")
-                self._unpack(host, container, archive)
+                self._unpack(host, container, archives.get(host.node))
             if self._write(host, container) and container.pids():
                 progress(f"lab: what {name} starts with changed: starting it again")
                 container.switch_off()

@@ -56,10 +56,11 @@ class Rack:
         """Return the command that runs `command` on the rack's network."""
         return network.in_namespace(self.namespace, command)
 
-    def up(self, progress: Progress = silent, host_root: Path | None = None) -> None:
+    def up(self, progress: Progress = silent, host_roots: Mapping[bool, Path] | None = None) -> None:
         """Build the network and the disks, and start the hosts; what is there stays, and what runs goes on running.
 
-        `host_root` is the archive that a host starts from which has no root yet (bootstrap/image/host.py).
+        `host_roots` are the archives that hosts start from which have no root yet, by whether they are to be nodes
+        (bootstrap/image/host.py).
 
         Raises:
             LabError: something is missing, or the namespace is another run's; the text says what to do.
@@ -72,7 +73,7 @@ class Rack:
         for slot in self._slots_in_use():
             if slot.folder.name not in {*self._vms, *self.hosts.all}:
                 slot.switch_off()
-        self.hosts.furnish(host_root, progress)
+        self.hosts.furnish(host_roots or {}, progress)
         progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
         network.build(self._network, [vm.tap for vm in self._vms.values()])
         self._start_router()

@@ -145,7 +145,7 @@ def hosts(
     cluster = Cluster.model_validate(document(name, wanted, etcd))
     rack = Rack(cluster, work)
     try:
-        rack.up(host_root=host_image.build(CACHE, silent))
+        rack.up(host_roots={False: host_image.build(CACHE, silent)})
         yield Hosts(rack, work, with_host_keys(cluster, work))
     finally:
         rack.down()

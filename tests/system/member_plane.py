@@ -141,7 +141,7 @@ def plane(name: str, deploy: Path) -> Iterator[Plane]:
     place.make()
     rack = Rack(cluster, place.work)
     try:
-        rack.up(host_root=host_image.build(CACHE, silent))
+        rack.up(host_roots={False: host_image.build(CACHE, silent)})
         keyring = ensure_keys(cluster, place.work, datetime.now(UTC)).keyring
         found = binaries.resolve(cluster, base=LAB_HA.parent, cache=CACHE)
         made = Plane(cluster, place, rack, keyring, trees_with(cluster, place, keyring, found))

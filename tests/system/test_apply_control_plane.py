@@ -91,7 +91,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     rack = Rack(Cluster.model_validate(configuration()), found.site.work)
     found.site.work.mkdir(parents=True, mode=0o700)
     try:
-        rack.up(host_root=host_image.build(CACHE, silent))
+        rack.up(host_roots={False: host_image.build(CACHE, silent)})
         rendered = tmp_path_factory.mktemp("rendered") / "bundle"
         assert found.done_a_year_ago("render", "--output", str(rendered)), "its authorities are old"
         yield found

@@ -69,7 +69,7 @@ def made(work: Path) -> Iterator[Rack]:
 @pytest.fixture
 def rack(made: Rack, root: Path) -> Rack:
     """The rack with both hosts up, whatever the test before did to them."""
-    made.up(host_root=root)
+    made.up(host_roots={False: root})
     return made
 
 

@@ -25,7 +25,6 @@ NAMES = Names(
     etcd_hosts=(("m1", ip_address("192.168.1.10")), ("m2", ip_address("192.168.1.11"))),
     appliance_dns=("appliance.firstlight.internal",),
     appliance_ips=(ip_address("10.77.0.1"),),
-    node_hosts=(("m1", ip_address("192.168.1.10")),),
 )
 ROWS = rows(NAMES)
 CAS = tuple(row.name for row in ROWS if isinstance(row, WantedCa))

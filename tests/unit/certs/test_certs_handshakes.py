@@ -26,8 +26,6 @@ RIGHT = [
     ("apiserver", "ca", "controller-manager", "ca"),
     ("apiserver", "ca", "scheduler", "ca"),
     ("apiserver", "front-proxy-ca", "front-proxy-client", "ca"),
-    ("apiserver", "ca", "kubelet/client-m1", "ca"),
-    ("kubelet/server-m1", "ca", "apiserver-kubelet-client", "kubelet-ca"),
     ("provisioning/server", "provisioning/ca", "provisioning/pxe", "provisioning/ca"),
 ]
 # as above, and who says no
@@ -39,9 +37,6 @@ WRONG = [
     ("apiserver", "front-proxy-ca", "admin", "ca", "server: unknown authority"),
     ("provisioning/server", "provisioning/ca", "admin", "provisioning/ca", "server: unknown authority"),
     ("apiserver", "ca", "provisioning/pxe", "ca", "server: unknown authority"),
-    ("kubelet/server-m1", "ca", "apiserver-kubelet-client", "ca", "client: unknown authority"),
-    ("apiserver", "ca", "kubelet/client-m1", "kubelet-ca", "client: unknown authority"),
-    ("apiserver", "kubelet-ca", "kubelet/server-m1", "ca", "server: wrong purpose"),
     ("apiserver", "ca", "apiserver", "ca", "server: wrong purpose"),
     (
         "provisioning/server",
@@ -138,8 +133,6 @@ def test_a_server_is_known_by_each_of_its_names(folder: Path, server: str, name:
         ("apiserver", "10.77.0.1"),
         ("etcd/server-m1", "m2"),
         ("etcd/peer-m1", "192.168.1.11"),
-        ("kubelet/server-m1", "m2"),
-        ("kubelet/server-m1", "192.168.1.11"),
         ("provisioning/server", "10.77.0.2"),
         ("provisioning/server", "localhost"),
     ],

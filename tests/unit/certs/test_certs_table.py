@@ -57,8 +57,6 @@ TABLE: dict[str, tuple[str, str, str | None, set[x509.ObjectIdentifier], set[str
     "front-proxy-client": ("front-proxy-ca", "front-proxy-client", None, {CLIENT}, set()),
     "admin": ("ca", "kubernetes-admin", "kubeadm:cluster-admins", {CLIENT}, set()),
     "controller-manager": ("ca", "system:kube-controller-manager", None, {CLIENT}, set()),
-    "kubelet/client-m1": ("ca", "system:node:m1", "system:nodes", {CLIENT}, set()),
-    "kubelet/server-m1": ("kubelet-ca", "system:node:m1", "system:nodes", {SERVER}, {"m1", "192.168.1.10"}),
     "scheduler": ("ca", "system:kube-scheduler", None, {CLIENT}, set()),
     "claims": ("ca", "firstlight:claims", None, {CLIENT}, set()),
     "status": ("ca", "firstlight:status", None, {CLIENT}, set()),
@@ -252,7 +250,6 @@ def test_rows_are_the_same_for_names_in_any_order() -> None:
         etcd_hosts=tuple(reversed(samples.NAMES.etcd_hosts)),
         appliance_dns=samples.NAMES.appliance_dns,
         appliance_ips=samples.NAMES.appliance_ips,
-        node_hosts=samples.NAMES.node_hosts,
     )
 
     assert rows(turned) == samples.ROWS

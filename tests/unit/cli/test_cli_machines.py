@@ -47,6 +47,9 @@ class Fake(Operator):
     def machines(self) -> list[dict[str, Any]]:
         return self._found
 
+    def hosts(self) -> list[dict[str, Any]]:
+        return []
+
     def strangers(self) -> list[dict[str, Any]]:
         return [STRANGER]
 
