@@ -13,7 +13,7 @@ from certs.errors import DamagedFile, RefusedRequest
 from certs.keyring import Keyring
 from certs.pem import certificate_from, certificate_pem, key_from
 from certs.requests import GROUP, USER_PREFIX, Request, certificate_facts, client_request, issued
-from certs.wanted import Use, WantedLeaf
+from certs.wanted import BACKDATE, Use, WantedLeaf
 
 AUTHORITY = "kubelet-ca"
 LATE = 10
@@ -22,6 +22,8 @@ LATE = 10
 
 def node_certificate(keyring: Keyring, request: bytes, name: str, *, life: timedelta, now: datetime) -> bytes:
     """Return in PEM the client certificate of the node called `name` for the key in `request`, a CSR in PEM.
+
+    It lives for `life` from now on, and an hour before: the node's clock may be behind.
 
     Raises:
         RefusedRequest: the request is not exactly that of this node (`certs.requests.client_request`).
@@ -34,7 +36,7 @@ def node_certificate(keyring: Keyring, request: bytes, name: str, *, life: timed
         common_name=f"{USER_PREFIX}{name}",
         organization=GROUP,
         uses=frozenset({Use.CLIENT}),
-        life=life,
+        life=life + BACKDATE,
     )
     key = x509.load_pem_x509_csr(right.pem).public_key()
     return certificate_pem(_authority(keyring).issue(row, key, now=now))  # type: ignore[arg-type]  # P-256 or P-384

@@ -49,7 +49,7 @@ def files(
     yield KUBELET_CONFIG, HostFile(kubelet.configuration(cluster, plan))
     yield KUBELET_ENVIRONMENT, HostFile(kubelet.environment(cluster, plan))
     yield PROXY_CONFIG, HostFile(kubelet.proxy_configuration(cluster, plan))
-    yield HOST_CONTAINERD, HostFile(nodes.containerd_text(cluster, _cni_plugins(cluster)))
+    yield HOST_CONTAINERD, HostFile(nodes.containerd_text(cluster, _cni_plugins(cluster), restricted=True))
     yield nodes.SYSCTL, HostFile(read("kubernetes/sysctl.conf").encode())
     yield nodes.MODULES, HostFile(read("kubernetes/modules.conf").encode())
     yield from pod_network.files(cluster, host.name, pod_network.laid_out(cluster, subnets))

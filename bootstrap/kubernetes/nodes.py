@@ -110,14 +110,17 @@ def node_kubeconfig(cluster: Cluster, name: str) -> bytes:
 
 
 @lru_cache(16)
-def _containerd(sandbox_image: str, cni_plugins: str) -> bytes:
-    text = render("kubernetes/containerd.toml.j2", sandbox_image=sandbox_image, cni_plugins=cni_plugins)
-    return text.encode()
+def _containerd(sandbox_image: str, cni_plugins: str, restricted: bool) -> bytes:  # noqa: FBT001  # a cache's key
+    values = {"sandbox_image": sandbox_image, "cni_plugins": cni_plugins, "restricted": restricted}
+    return render("kubernetes/containerd.toml.j2", **values).encode()
 
 
-def containerd_text(cluster: Cluster, cni_plugins: str) -> bytes:
-    """Return containerd's configuration; `cni_plugins` is the folder that holds them."""
-    return _containerd(cluster.kubernetes.sandbox_image or "", cni_plugins)
+def containerd_text(cluster: Cluster, cni_plugins: str, *, restricted: bool = False) -> bytes:
+    """Return containerd's configuration; `cni_plugins` is the folder that holds them.
+
+    One that is `restricted` may run where it has less power than root of a machine has.
+    """
+    return _containerd(cluster.kubernetes.sandbox_image or "", cni_plugins, restricted)
 
 
 def hosts_text(cluster: Cluster, name: str) -> bytes:

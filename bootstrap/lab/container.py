@@ -46,8 +46,11 @@ class Container:
         """Return the file with everything its console ever said."""
         return self.folder / "console.log"
 
-    def start(self, argv: Sequence[str]) -> None:
+    def start(self, argv: Sequence[str], *, with_controllers: bool = False) -> None:
         """Boot the host with `argv`, in the background; one that runs stays as it is.
+
+        One `with_controllers` has groups of its own also where memory and processors are divided up, for what runs
+        containers in it.
 
         Raises:
             LabError: this computer has no control groups, or none for us.
@@ -58,9 +61,13 @@ class Container:
         groups = self._groups()
         if not groups:
             raise LabError(f"no control groups are mounted at {CGROUPS}, and hosts of the lab need them")
-        for group in groups:
+        divided = tuple(path / groups[0].name for path in controllers()) if with_controllers else ()
+        for group in (*groups, *divided):
             group.mkdir()
-        enter = "".join(f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))} && " for group in groups)
+            _fill_cpuset(group)
+        enter = "".join(
+            f"echo $$ > {shlex.quote(str(group / 'cgroup.procs'))} && " for group in (*groups, *divided)
+        )
         command = ("sh", "-c", f'{enter} exec setsid --fork "$@"', "sh", *argv)
         with self.console_log.open("ab") as log:
             done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -111,7 +118,7 @@ class Container:
 
     def sweep(self) -> None:
         """Remove what a host that ended leaves behind; its root and the console's log stay."""
-        for group in self._groups():
+        for group in self._all_groups():
             for _ in range(ROUNDS):
                 if not _remove_group(group):
                     break
@@ -126,12 +133,32 @@ class Container:
     def _groups(self) -> tuple[Path, ...]:
         return tuple(hierarchy / container_name(self.folder) for hierarchy in hierarchies())
 
+    def _all_groups(self) -> tuple[Path, ...]:
+        return (*self._groups(), *(path / container_name(self.folder) for path in controllers()))
+
 
 def hierarchies(root: Path = CGROUPS) -> tuple[Path, ...]:
     """Return the control group hierarchies that systemd manages: one on new systems, two on older ones (hybrid)."""
     if (root / "cgroup.procs").exists():
         return (root,)
     return tuple(root / name for name in ("unified", "systemd") if (root / name / "cgroup.procs").exists())
+
+
+def controllers(root: Path = CGROUPS) -> tuple[Path, ...]:
+    """Return the hierarchies of old control groups (v1), one for each controller; none on new systems."""
+    managed = hierarchies(root)
+    if root in managed:
+        return ()
+    # "cpu" may be a link to "cpu,cpuacct".
+    folders = sorted(path for path in root.iterdir() if not path.is_symlink()) if root.is_dir() else []
+    return tuple(path for path in folders if path not in managed and (path / "cgroup.procs").exists())
+
+
+def _fill_cpuset(group: Path) -> None:
+    """Give a new group of the old cpuset controller all that its parent has: an empty one takes no process."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (group / name).exists() and (group.parent / name).exists():
+            (group / name).write_text((group.parent / name).read_text())
 
 
 def _pids_below(group: Path) -> Iterator[int]:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from bootstrap.errors import LabError
+from bootstrap.lab import node
 from bootstrap.model import Cluster
 from certs.secret import Secret
 
@@ -22,12 +23,13 @@ CARD = "host0"
 
 @dataclass(frozen=True, kw_only=True)
 class LabHost:
-    """A host: its name and address on the rack's network, and how it is logged in to."""
+    """A host: its name and address on the rack's network, how it is logged in to, and whether it is to be a node."""
 
     name: str
     address: IPv4Interface
     port: int
     user: str
+    node: bool = False
 
 
 def hosts_from(cluster: Cluster) -> tuple[LabHost, ...]:
@@ -48,6 +50,7 @@ def hosts_from(cluster: Cluster) -> tuple[LabHost, ...]:
             address=IPv4Interface((listed[host.name].address, prefix)),
             port=listed[host.name].port,
             user=listed[host.name].user,
+            node=listed[host.name].node,
         )
         for host in wanted
     )
@@ -109,6 +112,8 @@ def files(
         "etc/ssh/ssh_host_ed25519_key.pub": (f"{public}\n".encode(), 0o644),
         "root/.ssh/authorized_keys": ("".join(f"{line}\n" for line in authorized).encode(), 0o600),
     }
+    if host.node:
+        found |= node.files()
     if host.user != ROOT_USER:
         found["etc/sudoers.d/firstlight-lab"] = (f"{host.user} ALL=(ALL) NOPASSWD: ALL\n".encode(), 0o440)
     return found

@@ -93,6 +93,7 @@ class Hosts:
         stale = [path for path, (content, _) in wanted.items() if not _holds(container.root / path, content)]
         for path in stale:
             content, mode = wanted[path]
+            (container.root / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_file(container.root / path, content, mode)
         if stale and host.user != ROOT_USER:
             _run(("chroot", f"{container.root}", "sh", "-euc", USER_SCRIPT, "sh", host.user))
@@ -122,7 +123,7 @@ class Hosts:
         command = description.argv(
             self.all[name], container.folder, namespace=self.network.file, bridge=self.network.bridge
         )
-        container.start(command)
+        container.start(command, with_controllers=self.all[name].node)
 
     def await_ssh(self, name: str) -> None:
         """Wait until a host answers SSH with its key; raises LabError when it does not in two minutes."""

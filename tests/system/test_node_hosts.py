@@ -1,0 +1,278 @@
+"""Control-plane hosts that are nodes too: real kubelets, pods that reach each other, renewals, and the way back."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap.image import host as host_image
+from bootstrap.keys import ensure_keys
+from bootstrap.kubernetes.places import KUBELET_PEM
+from bootstrap.lab.rack import Rack
+from bootstrap.model import Cluster
+from bootstrap.progress import silent
+from certs.node import node_certificate
+from certs.requests import certificate_facts
+from tests.system.apply_lab import Hosts, document
+from tests.system.kubectl import IMAGE, Kubectl
+from tests.system.pxe_segment import inside as inside_thread
+from tests.system.spine import CACHE, ROOT, Outcome, Site, wait_for
+from tests.unit.web.conftest import Rack as Appliance
+from web.approver import Approver
+from web.credentials import Credentials
+
+pytestmark = pytest.mark.system
+
+NAME = f"nodehosts{os.getpid()}"
+M1 = {"name": "m1", "address": "10.77.0.11", "node": True}
+M2 = {"name": "m2", "address": "10.77.0.12", "user": "core", "node": True}
+KEY = "/var/lib/firstlight/node.key"
+TAINT = "node-role.kubernetes.io/control-plane"
+KUBELETS = ("kubelet.service", "kube-proxy.service", "containerd.service")
+SERVE = "httpd -p 8080 -h /tmp && echo here > /tmp/index.html && sleep 3600"
+RUN_SECONDS = 420.0
+
+
+def configuration(*hosts: dict[str, Any]) -> dict[str, Any]:
+    made = document(NAME, hosts, ("m1",))
+    build = str(ROOT / "tests/kubernetes/build")
+    made["kubernetes"] |= {
+        "version": "v1.20.2",
+        "binaries": {"build": build},
+        "sandboxImage": "localhost/pause:1",
+    }
+    return made
+
+
+class Nodes:
+    """Two hosts of a lab, the configuration that speaks of them, and what is asked of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "config.yaml"
+        self.site = Site(folder / "deploy", CACHE, (str(self.file),), NAME)
+        self.site.work.mkdir(parents=True, mode=0o700)
+        self.write(M1, M2)
+        self.rack = Rack(self.cluster, self.site.work)
+        self.kubectl = Kubectl(folder / "kubeconfig")
+
+    def write(self, *hosts: dict[str, Any]) -> None:
+        self.cluster = Cluster.model_validate(configuration(*hosts))
+        self.file.write_text(json.dumps(configuration(*hosts)))  # JSON is YAML too
+
+    @property
+    def hosts(self) -> Hosts:
+        return Hosts(self.rack, self.site.work, self.cluster)
+
+    def run(self, *arguments: str) -> Outcome:
+        return self.site.run(*arguments, timeout=RUN_SECONDS)
+
+    def apply(self) -> dict[str, Any]:
+        done = self.run("--output", "json", "apply")
+        assert done.code == 0, done.err
+        found: dict[str, Any] = json.loads(done.out)
+        return found
+
+    def planned(self, host: str) -> list[str]:
+        done = self.run("apply", "--dry-run")
+        assert done.code == 0, done.err
+        return [line for line in done.out.splitlines() if line.startswith(f"{host}:")]
+
+    def pids(self, host: str) -> dict[str, int]:
+        return {unit: self.hosts.pid(host, unit) for unit in KUBELETS}
+
+    @contextmanager
+    def approving(self) -> Iterator[Appliance]:
+        """Have the appliance's approver go its rounds on the hosts' network."""
+        pki = Credentials(self.site.work / "pki")
+        appliance = Appliance(cluster=self.cluster, connect=pki)
+        appliance.clock.now = datetime.now(UTC)
+        over, errors = threading.Event(), list[Exception]()
+
+        def rounds() -> None:
+            approver = Approver(appliance.site)
+            with inside_thread(self.rack.namespace):
+                while not over.wait(1.0):
+                    try:
+                        approver.look()
+                    except Exception as error:  # noqa: BLE001  # it is told in the test's own thread
+                        errors.append(error)
+
+        thread = threading.Thread(target=rounds)
+        thread.start()
+        try:
+            yield appliance
+        finally:
+            over.set()
+            thread.join(60)
+        assert not errors, errors
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    found = Nodes(tmp_path_factory.mktemp("nodes"))
+    try:
+        found.rack.up(host_roots={True: host_image.build(CACHE, silent, node=True)})
+        yield found
+    finally:
+        found.rack.down()
+
+
+def certificate(nodes: Nodes, host: str) -> bytes:
+    text = nodes.hosts.run(host, "sed", "-n", "/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p", KUBELET_PEM)
+    return f"{text}\n".encode()
+
+
+def test_hosts_become_ready_nodes_with_keys_of_their_own(nodes: Nodes) -> None:
+    found = nodes.apply()
+
+    assert {"m1: node m1 is Ready", "m2: node m2 is Ready"} <= set(found["proven"])
+    done = nodes.run("kubeconfig")
+    nodes.kubectl.kubeconfig.write_text(done.out)
+    for host in ("m1", "m2"):
+        node = nodes.kubectl.data("get", "node", host)
+        assert node["metadata"]["labels"][TAINT] == ""
+        assert [(one["key"], one["effect"]) for one in node["spec"]["taints"]] == [(TAINT, "NoSchedule")]
+        assert nodes.hosts.run(host, "stat", "-c", "%a %U", KEY) == "600 root"
+        subject = nodes.hosts.run(
+            host, "openssl", "x509", "-in", KUBELET_PEM, "-noout", "-subject", "-nameopt", "RFC2253"
+        )
+        assert subject == f"subject=CN=system:node:{host},O=system:nodes"
+        assert nodes.hosts.run(host, "systemctl", "--failed", "--plain", "--no-legend") == ""
+
+
+def test_no_key_of_a_kubelet_is_on_this_computer(nodes: Nodes) -> None:
+    for host in ("m1", "m2"):
+        key = (nodes.hosts.root(host) / KEY[1:]).read_text().splitlines()[1]
+        mine = [
+            path for path in nodes.site.work.rglob("*") if path.is_file() and "lab" not in path.parts[-4:]
+        ]
+        mine = [path for path in mine if not path.is_relative_to(nodes.site.work / "lab")]
+        assert not [path for path in mine if key.encode() in path.read_bytes()]
+        assert certificate_facts(certificate(nodes, host)).not_after > datetime.now(UTC) + timedelta(days=6)
+
+
+def test_again_nothing_changes_and_nothing_restarts(nodes: Nodes) -> None:
+    before = {host: nodes.pids(host) for host in ("m1", "m2")}
+    found = nodes.apply()
+
+    assert (found["changes"], found["objects"]) == (0, [])
+    assert {host: nodes.pids(host) for host in ("m1", "m2")} == before
+
+
+def test_kubelets_serve_with_certificates_of_their_own_names(nodes: Nodes) -> None:
+    with nodes.approving() as appliance:
+        for host in ("m1", "m2"):
+            nodes.kubectl.run_pod(f"web-{host}", node=host, script=SERVE)
+        wait_for(
+            lambda: {one.name for one in appliance.site.host_nodes.values() if one.is_ready} == {"m1", "m2"},
+            "the appliance sees both nodes",
+            timeout=30,
+        )
+        shown = appliance.operator("GET", "/v1/machines").json
+        assert shown is not None
+        assert [(one["name"], one["state"]) for one in shown["hosts"]] == [("m1", "ready"), ("m2", "ready")]
+        for host in ("m1", "m2"):
+            served = nodes.hosts.root(host) / "var/lib/kubelet/pki/kubelet-server-current.pem"
+            wait_for(served.is_symlink, f"kubelet of {host} has a serving certificate", timeout=60)
+    for host in ("m1", "m2"):
+        assert nodes.kubectl("exec", f"web-{host}", "--", "cat", "/tmp/index.html") == "here"
+        assert nodes.kubectl("logs", f"web-{host}") == ""
+
+
+def test_pods_reach_each_other_and_a_service_from_both_hosts(nodes: Nodes) -> None:
+    nodes.kubectl("expose", "pod", "web-m2", "--port=80", "--target-port=8080", "--name=web")
+    service = nodes.kubectl.data("get", "service", "web")["spec"]["clusterIP"]
+    address = {
+        host: nodes.kubectl.data("get", "pod", f"web-{host}")["status"]["podIP"] for host in ("m1", "m2")
+    }
+
+    for source, target in (("m1", address["m2"]), ("m2", address["m1"])):
+        asked = ("exec", f"web-{source}", "--", "wget", "-q", "-T", "10", "-O", "-")
+        assert nodes.kubectl(*asked, f"http://{target}:8080/") == "here"
+        assert nodes.kubectl(*asked, f"http://{service}/") == "here"
+
+
+def test_a_pod_that_asks_for_no_node_is_kept_away_by_the_taint(nodes: Nodes) -> None:
+    nodes.kubectl("run", "lonely", f"--image={IMAGE}", "--image-pull-policy=Never", "--", "sleep", "60")
+
+    def is_kept_away() -> bool:
+        status = nodes.kubectl.data("get", "pod", "lonely")["status"]
+        return [one.get("reason") for one in status.get("conditions", [])] == ["Unschedulable"]
+
+    wait_for(is_kept_away, "the scheduler finds no node", timeout=60)
+    nodes.kubectl("delete", "pod", "lonely", "--now")
+
+
+def test_a_kubelet_renews_its_certificate_with_a_new_key(nodes: Nodes) -> None:
+    """A certificate with two minutes to go is renewed at once."""
+    root = nodes.hosts.root("m1")
+    request = nodes.hosts.run("m1", "openssl", "req", "-new", "-key", KEY, "-subj",
+                              "/O=system:nodes/CN=system:node:m1", "-config", "/run/firstlight-host/openssl.cnf")  # fmt: skip
+    keyring = ensure_keys(nodes.cluster, nodes.site.work, datetime.now(UTC)).keyring
+    late = node_certificate(
+        keyring, f"{request}\n".encode(), "m1", life=timedelta(minutes=2), now=datetime.now(UTC)
+    )
+    pem = root / os.readlink(root / KUBELET_PEM[1:])[1:]
+    pem.write_bytes(late + (root / KEY[1:]).read_bytes())
+    with nodes.approving():
+        nodes.hosts.run("m1", "systemctl", "restart", "kubelet")
+        wait_for(
+            lambda: (
+                certificate_facts(certificate(nodes, "m1")).not_after > datetime.now(UTC) + timedelta(days=1)
+            ),
+            "kubelet has renewed its certificate",
+            timeout=90,
+        )
+    assert certificate_facts(certificate(nodes, "m1")).fingerprint != certificate_facts(late).fingerprint
+    assert nodes.apply()["changes"] == 0
+
+
+def test_a_host_that_is_to_be_no_node_any_more_is_one_no_more(nodes: Nodes) -> None:
+    before = nodes.pids("m1")
+    nodes.write(M1, {**M2, "node": False})
+    lines = nodes.planned("m2")
+    assert lines[0].startswith("m2: take node m2 out of the cluster")
+    assert {"m2: stop and disable kubelet.service", "m2: stop and disable kube-proxy.service"} <= set(lines)
+    assert "m2: remove containers, pods' network, key and certificate of its kubelet" in lines
+    assert nodes.kubectl.data("get", "nodes")["items"][1]["metadata"]["name"] == "m2", "it was only planned"
+
+    nodes.apply()
+
+    names = [one["metadata"]["name"] for one in nodes.kubectl.data("get", "nodes")["items"]]
+    assert names == ["m1"]
+    assert nodes.hosts.run("m2", "sh", "-c", "ctr -n k8s.io task ls -q; ip -o link show cni0 2>&1; true").endswith(
+        "does not exist."
+    )  # fmt: skip
+    root = nodes.hosts.root("m2")
+    for path in (KEY, KUBELET_PEM, "/opt/firstlight/bin/kubelet", "/etc/firstlight/containerd.toml"):
+        assert not os.path.lexists(root / path[1:]), path
+    assert nodes.hosts.run("m2", "systemctl", "is-active", "kube-apiserver", "containerd") == "active\nactive"
+    assert "KUBE-" not in nodes.hosts.run("m2", "iptables-save", "-t", "nat")
+    assert nodes.apply()["changes"] == 0
+    after = nodes.pids("m1")
+    assert {unit: after[unit] for unit in KUBELETS} == before
+
+
+def test_a_host_whose_usr_cannot_be_written_becomes_a_node_too(nodes: Nodes) -> None:
+    """As on Flatcar and Fedora CoreOS: /usr is read-only, and what is added stands in /opt."""
+    nodes.write(M1, M2)
+    nodes.hosts.run("m2", "sh", "-euc", "cp -r /usr/lib/cni /tmp/plugins; mount -t tmpfs none /usr/lib/cni; "
+                    "mount --bind /usr /usr; mount -o remount,bind,ro /usr")  # fmt: skip
+    (line,) = [line for line in nodes.planned("host m2") if "lacks" in line] or [""]
+    nodes.hosts.run(
+        "m2", "sh", "-euc", "mkdir -p /opt/cni; mv /tmp/plugins /opt/cni/bin; ! touch /usr/x 2>&1"
+    )
+
+    found = nodes.apply()
+
+    assert "m2: node m2 is Ready" in found["proven"]
+    assert line == ""
+    nodes.kubectl("delete", "pod", "web-m2", "--now", "--ignore-not-found")
+    nodes.kubectl.run_pod("again-m2", node="m2", script=SERVE)
+    assert nodes.apply()["changes"] == 0
