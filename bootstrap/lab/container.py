@@ -21,6 +21,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 NSPAWN_STATE = Path("/run/systemd/nspawn")
 ROUNDS = 100  # a process may start another while we go through the list
 PAUSE_SECONDS = 0.05
+MANAGED = ("unified", "systemd")
+"""What systemd manages where control groups are old (hybrid)."""
 STOPPED = frozenset({"T", "t"})
 ENDED = frozenset({"X", "Z"})
 
@@ -141,17 +143,17 @@ def hierarchies(root: Path = CGROUPS) -> tuple[Path, ...]:
     """Return the control group hierarchies that systemd manages: one on new systems, two on older ones (hybrid)."""
     if (root / "cgroup.procs").exists():
         return (root,)
-    return tuple(root / name for name in ("unified", "systemd") if (root / name / "cgroup.procs").exists())
+    return tuple(root / name for name in MANAGED if (root / name / "cgroup.procs").exists())
 
 
 def controllers(root: Path = CGROUPS) -> tuple[Path, ...]:
     """Return the hierarchies of old control groups (v1), one for each controller; none on new systems."""
-    managed = hierarchies(root)
-    if root in managed:
+    if (root / "cgroup.procs").exists():
         return ()
     # "cpu" may be a link to "cpu,cpuacct".
     folders = sorted(path for path in root.iterdir() if not path.is_symlink()) if root.is_dir() else []
-    return tuple(path for path in folders if path not in managed and (path / "cgroup.procs").exists())
+    divided = (path for path in folders if path.name not in MANAGED)
+    return tuple(path for path in divided if (path / "cgroup.procs").exists())
 
 
 def _fill_cpuset(group: Path) -> None:

@@ -44,6 +44,15 @@ class Remembers:
         if self.bad == f"{host} probe {unit}":
             raise ApplyError(f"{self.bad}: failed")
 
+    def leave(self, host: str) -> None:
+        self.log.append(f"{host} leave")
+        if self.bad == f"{host} leave":
+            raise ApplyError(f"{self.bad}: failed")
+
+    def certify(self, host: str, request: bytes) -> bytes:
+        self.log.append(f"{host} certified {request.decode()}")
+        return b"certificate"
+
     def etcd_begins(self) -> None:
         self.log.append("record")
 
@@ -60,7 +69,14 @@ def done(phases: tuple[Phase, ...], bad: str = "") -> tuple[Outcome, list[str]]:
     keeps = Remembers(log, bad)
     remotes: Any = {name: FakeHost(name, log, bad) for name in HOSTS}
     outcome = Outcome(hosts=HOSTS)
-    runner = Runner(remotes=remotes, prober=keeps, journal=keeps, say=log.append, progress=silent)
+    runner = Runner(
+        remotes=remotes,
+        prober=keeps,
+        journal=keeps,
+        say=log.append,
+        progress=silent,
+        certify=keeps.certify,
+    )
     runner.run(Plan(phases=phases), outcome)
     return outcome, log
 

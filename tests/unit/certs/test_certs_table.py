@@ -225,7 +225,7 @@ def test_no_key_is_used_twice(folder: Path) -> None:
 def test_nobody_is_in_system_masters_by_default(folder: Path) -> None:
     assert not [name for name, content in samples.tree(folder).items() if b"masters" in content]
     groups = {str(each.value) for name in TABLE for each in _groups(samples.certificate(folder, name))}
-    assert groups == {"kubeadm:cluster-admins", "system:nodes"}
+    assert groups == {"kubeadm:cluster-admins"}
 
 
 def _groups(certificate: x509.Certificate) -> list[x509.NameAttribute[str | bytes]]:

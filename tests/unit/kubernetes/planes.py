@@ -28,14 +28,10 @@ def cluster_of(name: str, *, version: str = "", nodes: bool = False) -> Cluster:
     return cluster.model_copy(update={"control_plane": plane, "kubernetes": kubernetes})
 
 
-def keyring_of(name: str, *, nodes: bool = False) -> Keyring:
-    """Return the keys for a sample, the same ones all session."""
-    return _keyring(name, nodes)
-
-
 @cache
-def _keyring(name: str, nodes: bool) -> Keyring:  # noqa: FBT001  # a cache takes f(x) and f(x=x) for two calls
-    wanted = (*rows(names_from(cluster_of(name, nodes=nodes))), break_glass())
+def keyring_of(name: str) -> Keyring:
+    """Return the keys for a sample, the same ones all session."""
+    wanted = (*rows(names_from(cluster_of(name))), break_glass())
     with TemporaryDirectory() as folder:
         return Keystore(Path(folder)).ensure(wanted, NOW)
 
@@ -49,7 +45,7 @@ def programs(cluster: Cluster, host: str) -> Mapping[str, LocalFile]:
 def tree_of(name: str, host: str = "m1", *, version: str = "", nodes: bool = False) -> HostTree:
     """Return the tree of a host of a sample."""
     cluster = cluster_of(name, version=version, nodes=nodes)
-    keyring = keyring_of(name, nodes=nodes)
+    keyring = keyring_of(name)
     return host_tree(cluster, host, keyring, programs(cluster, host), allotment(cluster))
 
 

@@ -1,5 +1,6 @@
 """What stands on a control-plane host, who may read it, and what is restarted for what."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bootstrap.kubernetes.control_plane import host_tree, wanted_binaries
 from bootstrap.kubernetes.releases import RELEASES
 from bootstrap.kubernetes.subnets import allotment
 from bootstrap.kubernetes.tree import LocalFile
+from certs.keyring import PublicKeyring
 from certs.secret import Secret
 from tests.unit.kubernetes import planes
 from tests.unit.kubernetes.planes import cluster_of, flags_of, keyring_of, programs, text_of, tree_of
@@ -30,9 +32,9 @@ def test_every_release_has_a_tree(version: str, nodes: bool) -> None:  # noqa: F
     tree = tree_of("lab", version=version, nodes=nodes)
 
     assert [unit.name for unit in tree.units][:4] == PLANE
-    assert {f"{UNITS}/{unit.name}" for unit in tree.units} - {f"{UNITS}/containerd.service"} <= set(
-        tree.files
-    )
+    theirs = {f"{UNITS}/{name}.service" for name in ("containerd", "systemd-modules-load", "systemd-sysctl")}
+    assert {f"{UNITS}/{unit.name}" for unit in tree.units} - theirs <= set(tree.files)
+    assert tree.is_node is nodes
 
 
 def test_the_same_input_gives_the_same_tree() -> None:
@@ -84,12 +86,7 @@ def test_every_key_is_for_its_reader_alone(nodes: bool) -> None:  # noqa: FBT001
         "/etc/kubernetes/apiserver/encryption.yaml": ("kube-apiserver", 0o640),
         "/etc/kubernetes/controller-manager.conf": ("kube-controller-manager", 0o640),
         "/etc/kubernetes/scheduler.conf": ("kube-scheduler", 0o640),
-        **(
-            {f"{PKI}/kubelet.key": ("root", 0o600), f"{PKI}/kubelet-client.key": ("root", 0o600)}
-            if nodes
-            else {}
-        ),
-    }
+    }, "a kubelet's key is made on its host"
 
 
 def test_no_authority_s_key_but_that_for_kubelets_is_on_a_host() -> None:
@@ -152,12 +149,11 @@ def test_a_kubelet_on_a_host_is_restarted_for_its_files_and_their_files() -> Non
         "/etc/kubernetes/kubelet.conf",
         "/etc/kubernetes/kubelet.env",
         "/var/lib/kubelet/config.yaml",
-        *(f"{PKI}/{name}" for name in ("ca.crt", "kubelet.crt", "kubelet.key")),
-        *(f"{PKI}/kubelet-client.{end}" for end in ("crt", "key")),
+        f"{PKI}/ca.crt",
     }
     assert reads("kubelet.service", nodes=True) == own
     assert "/var/lib/kube-proxy/config.yaml" in reads("kube-proxy.service", nodes=True)
-    assert reads("containerd.service", nodes=True) == {"/etc/containerd/config.toml"}
+    assert reads("containerd.service", nodes=True) == {"/etc/firstlight/containerd.toml"}
     assert "/etc/firstlight/routes" in reads("firstlight-pod-network.service", nodes=True)
 
 
@@ -167,10 +163,7 @@ def test_everything_is_read_by_somebody_or_makes_users() -> None:
 
     assert nobodys == [
         "/etc/cni/net.d/10-firstlight.conflist",  # containerd looks by itself
-        "/etc/modules-load.d/firstlight.conf",
-        "/etc/sysctl.d/90-firstlight.conf",
         f"{UNITS}/etcd-snapshot.service",  # started anew each time by its timer
-        f"{UNITS}/kubelet.service.d/10-firstlight-pod-network.conf",
         "/etc/sysusers.d/firstlight.conf",
         "/opt/firstlight/bin/etcd-snapshot",
         "/opt/firstlight/bin/etcdctl",
@@ -203,10 +196,13 @@ def test_programs_that_are_missing_are_named() -> None:
 def test_what_is_missing_among_keys_and_subnets_is_named() -> None:
     cluster = cluster_of("lab", nodes=True)
 
-    with pytest.raises(RenderError, match=r"kubelet/client-m1"):
-        host_tree(cluster, "m1", keyring_of("lab"), programs(cluster, "m1"), allotment(cluster))
+    keyring = keyring_of("lab")
+    some = {name: pem for name, pem in keyring.certificates.items() if name != "apiserver"}
+    public = PublicKeyring(some, keyring.public.public_keys)
+    with pytest.raises(RenderError, match="there is no apiserver among the keys"):
+        host_tree(cluster, "m1", replace(keyring, public=public), programs(cluster, "m1"), allotment(cluster))
     with pytest.raises(RenderError, match="m1"):
-        host_tree(cluster, "m1", keyring_of("lab", nodes=True), programs(cluster, "m1"), {})
+        host_tree(cluster, "m1", keyring_of("lab"), programs(cluster, "m1"), {})
     with pytest.raises(RenderError, match="no control-plane host 'm9'"):
         planes.tree_of("lab", "m9")
 

@@ -134,7 +134,7 @@ def test_a_host_without_a_root_says_what_makes_one(rack: Rack, tmp_path: Path) -
     with pytest.raises(
         LabError, match="host m2 of the lab has no root yet: `image build` makes what it starts"
     ):
-        rack.hosts.furnish(None)
+        rack.hosts.furnish({})
     with pytest.raises(LabError, match="host m1 cannot be switched on: it has no root yet"):
         rack.hosts.boot("m1")
 
@@ -154,13 +154,13 @@ def test_a_root_is_unpacked_once_and_keeps_what_was_changed_in_it(
 ) -> None:
     hosts = Rack(with_hosts(document, "m1"), tmp_path).hosts
     (tmp_path / "lab" / "m1" / "root.partial").mkdir(parents=True)
-    hosts.furnish(archive)
+    hosts.furnish({False: archive})
     root = tmp_path / "lab" / "m1" / "root"
     (root / "etc" / "mine").write_text("changed\n")
     (root / "etc" / "hosts").write_text("changed\n")
     (root / "root" / ".ssh" / "authorized_keys").write_text("somebody else's\n")
 
-    hosts.furnish(None)
+    hosts.furnish({})
 
     assert (root / "etc" / "mine").read_text() == "changed\n"
     assert (root / "etc" / "hosts").read_text() == "changed\n"
@@ -174,7 +174,7 @@ def test_a_damaged_archive_leaves_no_half_root(rack: Rack, tmp_path: Path) -> No
     (tmp_path / "root.tar").write_bytes(b"no archive")
 
     with pytest.raises(LabError, match="tar failed"):
-        rack.hosts.furnish(tmp_path / "root.tar")
+        rack.hosts.furnish({False: tmp_path / "root.tar"})
 
     assert not (tmp_path / "lab" / "m2" / "root").exists()
 
