@@ -29,6 +29,7 @@ WAITING = frozenset(
         "test_mirror_attacks",
         "test_mirror_faults",
         "test_mirror_offline",
+        "test_node_hosts",
         "test_power_drivers",
         "test_power_machine",
         "test_pxe_refusals",

@@ -270,16 +270,20 @@ def _prove(site: Site, prober: ClusterProber, outcome: Outcome) -> None:
         proven.append(
             f"etcd: {len(site.cluster.etcd.members)} members healthy, a key written and read through each"
         )
-    for tree in (tree for tree in site.trees if tree.host in outcome.hosts):
-        for unit in tree.units:
-            prober.healthy(tree.host, unit.name)
-        proven.append(f"{tree.host}: {', '.join(unit.name for unit in tree.units) or 'no unit'} healthy")
+    trees = [tree for tree in site.trees if tree.host in outcome.hosts]
+    proven += side_by_side(lambda tree: _proven_units(tree, prober), trees)
     if site.access is not None:
         nodes = [tree.host for tree in site.trees if tree.is_node and tree.host in outcome.hosts]
         outcome.objects = tuple(prober.api_writes(site.objects, marks_of(site.cluster), site.binder, nodes))
         proven += [f"{name}: node {name} is {_proven_of_nodes(site)}" for name in nodes]
         proven.append(f"API: an object written and read through {', '.join(site.access.servers)}")
     outcome.proven = tuple(proven)  # fmt: skip
+
+
+def _proven_units(tree: HostTree, prober: ClusterProber) -> str:
+    for unit in tree.units:
+        prober.healthy(tree.host, unit.name)
+    return f"{tree.host}: {', '.join(unit.name for unit in tree.units) or 'no unit'} healthy"
 
 
 def _proven_of_nodes(site: Site) -> str:

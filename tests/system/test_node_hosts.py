@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from bootstrap.image import host as host_image
 from bootstrap.keys import ensure_keys
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.places import KUBELET_PEM
 from bootstrap.lab.rack import Rack
 from bootstrap.model import Cluster
@@ -111,6 +113,10 @@ class Nodes:
         finally:
             over.set()
             thread.join(60)
+            if connection := pki(self.cluster):
+                for api in (connection.api, connection.watching):
+                    assert isinstance(api, Api)
+                    api.close()
         assert not errors, errors
 
 
@@ -194,9 +200,15 @@ def test_pods_reach_each_other_and_a_service_from_both_hosts(nodes: Nodes) -> No
     }
 
     for source, target in (("m1", address["m2"]), ("m2", address["m1"])):
-        asked = ("exec", f"web-{source}", "--", "wget", "-q", "-T", "10", "-O", "-")
-        assert nodes.kubectl(*asked, f"http://{target}:8080/") == "here"
-        assert nodes.kubectl(*asked, f"http://{service}/") == "here"
+        asked = partial(answer, nodes.kubectl, f"web-{source}")
+        assert asked(target, 8080) == "here"
+        wait_for(lambda asked=asked: asked(service, 80) == "here", f"{service} from {source}", timeout=30)  # type: ignore[misc]
+
+
+def answer(kubectl: Kubectl, pod: str, address: str, port: int) -> str:
+    """Return the last line that the web server at `address` says to somebody in `pod`."""
+    ask = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port} | tail -n 1"
+    return kubectl("exec", pod, "--", "sh", "-c", ask)
 
 
 def test_a_pod_that_asks_for_no_node_is_kept_away_by_the_taint(nodes: Nodes) -> None:

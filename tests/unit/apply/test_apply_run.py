@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bootstrap.apply.plan import Phase, Plan, Probe, Put, Restart, Start
+from bootstrap.apply.node import Certify, Forget, Leave
+from bootstrap.apply.plan import Phase, Plan, Probe, Put, Restart, Retire, Start
 from bootstrap.apply.run import Outcome, Runner
 from bootstrap.errors import ApplyError, HostError
 from bootstrap.progress import silent
@@ -24,8 +25,18 @@ class FakeHost:
         progress(1, 1)
         self._do(f"{step.host} put")
 
+    def request(self) -> bytes:
+        self._do(f"{self.name} request")
+        return b"csr"
+
+    def certify(self, certificate: bytes) -> None:
+        self._do(f"{self.name} has its {certificate.decode()}")
+
+    def forget(self) -> None:
+        self._do(f"{self.name} forget")
+
     def units(self, lines: tuple[str, ...]) -> None:
-        self._do(f"{self.name} {lines[2]}")
+        self._do(f"{self.name} {lines[-1] if len(lines) == 1 else lines[2]}")
 
     def _do(self, what: str) -> None:
         self.log.append(what)
@@ -141,6 +152,30 @@ def test_a_probe_of_a_host_that_failed_keeps_the_others_from_restarting() -> Non
     log_of_bad = done(phases, "m2 probe a")[1]
     assert "m1 restart a" not in log_of_bad
     assert outcome.exit_code == 3
+
+
+def test_a_request_is_fetched_signed_here_and_the_certificate_brought_back() -> None:
+    outcome, log = done(((Certify("m1", "it has none"),),))
+
+    assert log[:3] == ["m1 request", "m1 certified csr", "m1 has its certificate"]
+    assert outcome.changes == 1
+
+
+def test_a_host_whose_pods_stay_keeps_its_kubelet_and_the_others_go_on() -> None:
+    """Nothing of a node that did not leave is taken away."""
+    leaving: tuple[Phase, ...] = (
+        (Leave("m1"), Leave("m2")),
+        (Retire("m1", "kubelet.service"),),
+        (Retire("m2", "kubelet.service"),),
+        (Forget("m1"), Forget("m2")),
+        (put("m1"), put("m2")),
+    )
+    outcome, log = done(leaving, "m1 leave")
+
+    assert outcome.failed == {"m1": "m1 leave: failed"}
+    assert [line for line in log if line.startswith("m1 ") and "failed" not in line] == ["m1 leave"]
+    assert {"m2 leave", "m2 forget", "m2 put"} < set(log)
+    assert done(leaving)[0].exit_code == 0
 
 
 def test_when_no_host_is_done_all_has_failed() -> None:

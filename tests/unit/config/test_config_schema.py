@@ -83,6 +83,17 @@ def test_the_yaml_of_the_documentation_loads(tmp_path: Path) -> None:
         config.load([base, site])
 
 
+def test_the_yaml_about_hosts_that_are_nodes_loads(tmp_path: Path) -> None:
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    marker = "<!-- config: run over configs/example.yaml -->\n```yaml\n"
+    (block,) = re.findall(rf"{re.escape(marker)}(.*?)```", text, re.DOTALL)
+    (tmp_path / "site.yaml").write_text(block)
+
+    cluster = config.load([ROOT / "configs/example.yaml", tmp_path / "site.yaml"])
+
+    assert [host.node for host in cluster.control_plane.hosts if host.name == "m1"] == [True]
+
+
 def test_the_explanation_in_the_documentation_is_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

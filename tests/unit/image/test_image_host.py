@@ -7,6 +7,7 @@ import pytest
 from bootstrap.errors import ImageError
 from bootstrap.image import host, recipe
 from bootstrap.progress import silent
+from tests import samples
 
 
 def test_the_root_of_hosts_is_a_plain_debian_with_ssh(tmp_path: Path) -> None:
@@ -45,6 +46,32 @@ def test_a_root_that_is_there_is_not_built_again(tmp_path: Path) -> None:
     there.touch()
 
     assert host.build(tmp_path, silent) == there
+
+
+def test_a_host_that_is_to_be_a_node_has_a_root_of_its_own_with_containerd(tmp_path: Path) -> None:
+    def packages(*, node: bool) -> set[str]:
+        include = next(word for word in host.argv(tmp_path, None, node=node) if word.startswith("--include="))
+        return set(include.removeprefix("--include=").split(","))
+
+    more = packages(node=True) - packages(node=False)
+    assert {"containerd", "runc", "containernetworking-plugins", "iptables"} <= more
+    assert packages(node=False) < packages(node=True)
+    assert host.archive(tmp_path, node=True) != host.archive(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kinds"), [((), [False]), (("m1",), [False, True]), (("m1", "m2", "m3"), [True])]
+)
+def test_a_lab_wants_the_roots_of_the_kinds_of_hosts_that_it_has(
+    nodes: tuple[str, ...], kinds: list[bool], tmp_path: Path
+) -> None:
+    cluster = samples.cluster("lab-ha")
+    hosts = tuple(one.model_copy(update={"node": one.name in nodes}) for one in cluster.control_plane.hosts)
+    plane = cluster.control_plane.model_copy(update={"hosts": hosts})
+    found = host.archives(cluster.model_copy(update={"control_plane": plane}), tmp_path)
+
+    assert list(found) == kinds
+    assert found == {node: host.archive(tmp_path, node=node) for node in kinds}
 
 
 def test_what_this_computer_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

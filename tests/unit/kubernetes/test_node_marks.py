@@ -55,6 +55,38 @@ class Cluster:
         return changed
 
 
+def test_a_host_that_is_a_node_carries_kubeadm_s_label_and_taint_or_what_it_is_given() -> None:
+    cluster = cluster_of("ha", nodes=True)
+    first, second, third = cluster.control_plane.hosts
+    mine = (Taint(key="mine", value="v", effect="NoExecute"),)
+    hosts = (
+        first,
+        second.model_copy(update={"taints": mine}),
+        third.model_copy(update={"taints": ()}),
+    )
+    plane = cluster.control_plane.model_copy(update={"hosts": hosts})
+    found = marks_of(cluster.model_copy(update={"control_plane": plane}))
+
+    label = {"node-role.kubernetes.io/control-plane": ""}
+    taint = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+    assert found["m1"] == Marks(labels=label, taints=(taint,))
+    assert found["m2"] == Marks(labels=label, taints=({"key": "mine", "value": "v", "effect": "NoExecute"},))
+    assert found["m3"] == Marks(labels=label)
+    assert not {"m1", "m2", "m3"} & set(marks_of(cluster_of("ha")))
+
+
+def test_a_host_gets_its_label_and_others_lose_none() -> None:
+    cluster = Cluster(m1={}, w1={"labels": {"theirs": "x"}})
+
+    assert mark(cluster, {"m1": Marks(labels={"node-role.kubernetes.io/control-plane": ""})}) == [
+        "Node/m1",
+        "ConfigMap/kube-system/firstlight-marks",
+    ]
+    assert cluster.nodes["m1"]["labels"]["node-role.kubernetes.io/control-plane"] == ""
+    assert cluster.nodes["w1"]["labels"] == {"theirs": "x"}
+    assert mark(cluster, {"m1": Marks(labels={"node-role.kubernetes.io/control-plane": ""})}) == []
+
+
 def test_a_pool_says_what_the_nodes_of_its_machines_carry() -> None:
     cluster = cluster_of("lab")
     taints = (Taint(key="k", value="v", effect="NoSchedule"), Taint(key="x", effect="NoExecute"))

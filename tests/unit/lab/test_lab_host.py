@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,47 @@ def test_what_a_host_starts_with() -> None:
     assert found["root/.ssh/authorized_keys"] == (b"ssh-ed25519 BBBB me\n", 0o600)
     assert found["etc/sudoers.d/firstlight-lab"] == (b"core ALL=(ALL) NOPASSWD: ALL\n", 0o440)
     assert "etc/sudoers.d/firstlight-lab" not in files(M1, (), Secret(b"private"), PUBLIC)
+
+
+def test_a_host_that_is_to_be_a_node_may_run_containers(document: dict[str, Any]) -> None:
+    made = with_hosts(document)
+    hosts = tuple(host.model_copy(update={"node": True}) for host in made.control_plane.hosts)
+    plane = made.control_plane.model_copy(update={"hosts": hosts})
+    (host, _) = hosts_from(made.model_copy(update={"control_plane": plane}))
+    assert host == replace(M2, node=True)
+    found, plain = files(host, (), Secret(b"private"), PUBLIC), files(M2, (), Secret(b"private"), PUBLIC)
+    script, mode = found["etc/firstlight-lab/node"]
+
+    assert set(plain) < set(found)
+    assert mode == 0o755
+    assert b"show vm/overcommit_memory 1\n" in script
+    assert subprocess.run(["sh", "-n"], input=script, check=False).returncode == 0
+    space = {"namespace": Path("/run/netns/fl-lab"), "bridge": "fl0"}
+    more = set(argv(host, FOLDER, **space)) - set(argv(M2, FOLDER, **space))  # type: ignore[arg-type]
+    assert more == {"--system-call-filter=@keyring bpf"}
+
+
+def test_old_control_groups_are_one_hierarchy_a_controller(tmp_path: Path) -> None:
+    for name in ("unified", "systemd", "memory", "cpu,cpuacct", "cpuset"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
+    (tmp_path / "cpu").symlink_to("cpu,cpuacct")
+    (tmp_path / "other").mkdir()
+
+    assert [path.name for path in processes.controllers(tmp_path)] == ["cpu,cpuacct", "cpuset", "memory"]
+    (tmp_path / "cgroup.procs").touch()
+    assert processes.controllers(tmp_path) == ()
+
+
+def test_a_new_cpuset_has_all_that_its_parent_has(tmp_path: Path) -> None:
+    (tmp_path / "child").mkdir()
+    for name, text in {"cpuset.cpus": "0-1\n", "cpuset.mems": "0\n", "child/cpuset.cpus": "\n"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "child" / "cpuset.mems").touch()
+    processes._fill_cpuset(tmp_path / "child")
+
+    assert (tmp_path / "child" / "cpuset.cpus").read_text() == "0-1\n"
+    assert (tmp_path / "child" / "cpuset.mems").read_text() == "0\n"
 
 
 def test_its_key_is_known_by_address_and_by_another_port() -> None:
