@@ -52,7 +52,7 @@ class Question:
         rest = {"objects": list(self.objects), "probe": self.probe, "seconds": self.seconds}
         binder = [self.binder[0].decode(), self.binder[1].reveal().decode()] if self.binder else None
         marks = {name: one.to_data() for name, one in self.marks.items()}
-        more = {"marks": marks, "binder": binder, "leaving": self.leaving}
+        more: dict[str, object] = {"marks": marks, "binder": binder, "leaving": self.leaving}
         more |= {"nodes": self.nodes, "awaitsReady": self.awaits_ready}
         return json.dumps({"servers": self.access.servers, **files, **rest, **more}).encode()
 

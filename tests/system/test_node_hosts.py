@@ -39,6 +39,10 @@ TAINT = "node-role.kubernetes.io/control-plane"
 SUBJECT = ("-subj", "/O=system:nodes/CN=system:node:m1", "-config", "/run/firstlight-host/openssl.cnf")
 KUBELETS = ("kubelet.service", "kube-proxy.service", "containerd.service")
 SERVE = "httpd -p 8080 -h /tmp && echo here > /tmp/index.html && sleep 3600"
+READ_ONLY = (
+    "cp -r /usr/lib/cni /tmp/plugins; mount --bind /usr /usr; mount -o remount,bind,ro /usr; "
+    "mount -t tmpfs none /usr/lib/cni; ! touch /usr/x 2>&1"
+)
 RUN_SECONDS = 420.0
 
 
@@ -274,14 +278,11 @@ def test_a_host_that_is_to_be_no_node_any_more_is_one_no_more(nodes: Nodes) -> N
 def test_a_host_whose_usr_cannot_be_written_becomes_a_node_too(nodes: Nodes) -> None:
     """As on Flatcar and Fedora CoreOS: /usr is read-only, and what is added stands in /opt."""
     nodes.write(M1, M2)
-    nodes.hosts.run("m2", "sh", "-euc", "cp -r /usr/lib/cni /tmp/plugins; mount -t tmpfs none /usr/lib/cni; "
-                    "mount --bind /usr /usr; mount -o remount,bind,ro /usr")  # fmt: skip
+    nodes.hosts.run("m2", "sh", "-euc", READ_ONLY)
     (lacks,) = nodes.planned("host m2")
     assert "it is to be a node (node: true) and lacks the CNI plugins; `apt-get install" in lacks
     assert "/opt/cni/bin" in lacks
-    nodes.hosts.run(
-        "m2", "sh", "-euc", "mkdir -p /opt/cni; mv /tmp/plugins /opt/cni/bin; ! touch /usr/x 2>&1"
-    )
+    nodes.hosts.run("m2", "sh", "-euc", "mkdir -p /opt/cni; mv /tmp/plugins /opt/cni/bin")
 
     found = nodes.apply()
 
