@@ -9,6 +9,7 @@ import json
 import re
 import struct
 import subprocess
+import tarfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from bootstrap.kubernetes.tree import LocalFile
 from bootstrap.mirror import folder as mirror
 from bootstrap.mirror.sources.kubernetes import RELEASES
 from bootstrap.model import Cluster
-from bootstrap.programs import CONTROL_PLANE, DATABASE, IMAGE, NODE, OPTIONAL, needed
+from bootstrap.programs import CNI_PLUGINS, CONTROL_PLANE, DATABASE, IMAGE, NODE, OPTIONAL, needed
 from bootstrap.progress import Progress, silent
 
 VERSIONED = frozenset({*CONTROL_PLANE, *NODE})
@@ -58,7 +59,7 @@ def resolve(
         return from_folder(cluster, built((base / given.build).resolve(), cache, progress), progress)
     mirrored = mirror.folder_of(cluster, base, cache)
     if mirror.is_used(cluster, mirrored):
-        return from_mirror(cluster, mirrored, progress)
+        return {**from_mirror(cluster, mirrored, progress), **plugins(cluster, mirrored, cache)}
     return from_releases(cluster, cache, progress)
 
 
@@ -71,6 +72,30 @@ def from_mirror(cluster: Cluster, folder: Path, progress: Progress = silent) -> 
         {name: (path, sums.get(name, sum_)) for name, (path, sum_) in found.items()},
         cluster.kubernetes.version,
     )
+
+
+def plugins(cluster: Cluster, folder: Path, cache: Path) -> Mapping[str, LocalFile]:
+    """Return the CNI plugins of the release that the mirror in `folder` has, unpacked into `cache`; none without one.
+
+    Raises:
+        PreflightError: it holds other files, or programs for another processor.
+    """
+    archive = mirror.cni_archive(cluster, folder)
+    if archive is None or not any(host.node for host in cluster.control_plane.hosts):
+        return {}
+    place = cache / "cni-plugins" / archive[1]
+    try:
+        with tarfile.open(archive[0]) as tar:
+            for name in CNI_PLUGINS:
+                content = tar.extractfile(f"./{name}")
+                if content is not None and not (place / name).is_file():
+                    place.mkdir(parents=True, exist_ok=True)
+                    write_file(place / name, content.read(), 0o755)
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise PreflightError(
+            f"{archive[0]} is no release of the CNI plugins: {error}; {MIRROR_TEXT}"
+        ) from error
+    return _all_of({name: (place / name, None) for name in CNI_PLUGINS}, cluster.kubernetes.version)
 
 
 def built(program: Path, cache: Path, progress: Progress) -> Path:
@@ -103,7 +128,8 @@ def from_folder(cluster: Cluster, folder: Path, progress: Progress = silent) -> 
         )
     progress(f"checking the programs in {folder}")
     images = sorted(path.name for path in folder.glob(f"*{IMAGE}"))
-    names = [*needed(cluster), *(name for name in OPTIONAL if (folder / name).is_file()), *images]
+    optional = (name for name in (*OPTIONAL, *CNI_PLUGINS) if (folder / name).is_file())
+    names = [*needed(cluster), *optional, *images]
     sums = {**_sums_in(folder), **cluster.kubernetes.binaries.sha256s}
     return _all_of({name: (folder / name, sums.get(name)) for name in names}, cluster.kubernetes.version)
 

@@ -6,6 +6,8 @@ CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 DATABASE = ("etcd", "etcdctl")
 NODE = ("kubelet", "kube-proxy")
 OPTIONAL = ("kubectl",)
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+"""What connects pods with `cni: bridge`; control-plane hosts that are nodes get them if all of them are there."""
 IMAGE = ".tar"
 """How an OCI archive's name ends: nodes import it, so that a pod's image needs no registry."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from bootstrap.apply.facts import Facts
 from bootstrap.errors import HostError
 from bootstrap.host_errors import AGAIN, DiskFull, Unsupported
-from bootstrap.kubernetes.places import CNI
+from bootstrap.kubernetes.places import CNI, OWN_CNI_PLUGINS
 from bootstrap.kubernetes.tree import HostTree
 
 ARCHITECTURES = frozenset({"x86_64"})
@@ -27,7 +27,8 @@ INSTALL: Mapping[str, str] = {
     "flatcar": "use a release that has them",
 }
 PLUGINS_ADVICE = (
-    "or put bridge, host-local, loopback and portmap of the CNI plugins' release into its /opt/cni/bin"
+    "or have apply bring them: put bridge, host-local, loopback and portmap of the CNI plugins' release beside the "
+    "programs of kubernetes.binaries, or name mirror.cniPlugins"
 )
 
 
@@ -57,8 +58,8 @@ def unfit(facts: Facts, now: datetime, tree: HostTree | None = None) -> HostErro
 def _no_node(facts: Facts, tree: HostTree) -> Unsupported | None:
     """Return what a host lacks that is to be a node too."""
     lacks = [name for name in NODE_TOOLS if name not in facts.tools]
-    routes_by_us = CNI in tree.files
-    if routes_by_us and PLUGINS not in facts.tools:
+    is_brought = any(path.startswith(f"{OWN_CNI_PLUGINS}/") for path in tree.files)
+    if CNI in tree.files and not is_brought and PLUGINS not in facts.tools:
         lacks.append("the CNI plugins")
     if not lacks:
         return None

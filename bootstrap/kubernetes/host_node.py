@@ -17,6 +17,7 @@ from bootstrap.kubernetes.places import (
     KUBELET_ENVIRONMENT,
     KUBELET_KUBECONFIG,
     KUBELET_PEM,
+    OWN_CNI_PLUGINS,
     PROXY_CONFIG,
     UNITS,
 )
@@ -24,7 +25,7 @@ from bootstrap.kubernetes.subnets import Allotment
 from bootstrap.kubernetes.tree import ROOT, HostFile, LocalFile, Unit
 from bootstrap.kubernetes.units import reads_of
 from bootstrap.model import Cluster, Host
-from bootstrap.programs import IMAGE
+from bootstrap.programs import CNI_PLUGINS, IMAGE
 from bootstrap.templates import read
 
 BINARIES = ("kube-proxy", "kubelet")
@@ -43,7 +44,7 @@ _DROP_INS = {
 def files(
     cluster: Cluster, host: Host, subnets: Allotment, binaries: Mapping[str, LocalFile]
 ) -> Iterator[tuple[str, HostFile]]:
-    """Yield what a kubelet and kube-proxy on `host` read, their units, and the images among `binaries`."""
+    """Yield what a kubelet and kube-proxy on `host` read, their units, and images and CNI plugins among `binaries`."""
     plan = _plan(host)
     yield KUBELET_KUBECONFIG, HostFile(_kubeconfig(cluster, host))
     yield KUBELET_CONFIG, HostFile(kubelet.configuration(cluster, plan))
@@ -55,6 +56,9 @@ def files(
     yield from pod_network.files(cluster, host.name, pod_network.laid_out(cluster, subnets))
     for path, template in _DROP_INS.items():
         yield f"{UNITS}/{path}", HostFile(read(template).encode())
+    if all(name in binaries for name in CNI_PLUGINS):
+        for name in CNI_PLUGINS:
+            yield f"{OWN_CNI_PLUGINS}/{name}", HostFile(binaries[name], 0o755)
     images = {f"{IMAGES}/{name}": HostFile(file) for name, file in binaries.items() if name.endswith(IMAGE)}
     yield from images.items()
     for name in (*CERTIFIED, *([_IMPORT] if images else [])):
@@ -65,7 +69,9 @@ def units(files: Mapping[str, HostFile]) -> Iterator[Unit]:
     """Yield the units of a node, in start order; containerd is the host's own, and is restarted for its file."""
     yield Unit("systemd-modules-load.service", (nodes.MODULES,), ROOT)
     yield Unit("systemd-sysctl.service", (nodes.SYSCTL,), ROOT)
-    yield Unit("containerd.service", (HOST_CONTAINERD, f"{UNITS}/containerd.service.d/"), ROOT)
+    yield Unit(
+        "containerd.service", (HOST_CONTAINERD, f"{OWN_CNI_PLUGINS}/", f"{UNITS}/containerd.service.d/"), ROOT
+    )
     if f"{UNITS}/{_IMPORT}" in files:
         yield Unit(_IMPORT, (f"{IMAGES}/", f"{UNITS}/{_IMPORT}"), ROOT)
     for name in (pod_network.SERVICE, pod_network.TIMER):

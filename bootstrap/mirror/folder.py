@@ -45,6 +45,18 @@ def programs(cluster: Cluster, folder: Path) -> dict[str, tuple[Path, str]]:
     return {name: _found(folder, known, path) for name, path in wanted.items() if path in known.entries}
 
 
+def cni_archive(cluster: Cluster, folder: Path) -> tuple[Path, str] | None:
+    """Return path and sha256 of the CNI plugins' release that the configuration names; None if the mirror has none.
+
+    Raises:
+        MirrorError: the lock is damaged.
+    """
+    if cluster.mirror.cni_plugins is None:
+        return None
+    known, begin = lock.read(folder), places.cni_folder(cluster.mirror.cni_plugins.version)
+    return next((_found(folder, known, path) for path in known.entries if path.startswith(begin)), None)
+
+
 def _found(folder: Path, known: Lock, path: str) -> tuple[Path, str]:
     return files.place(folder, path), known.entries[path].sha256
 

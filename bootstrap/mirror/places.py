@@ -15,6 +15,11 @@ def etcd_path(version: str, name: str) -> str:
     return f"{ETCD}/{version}/{name}"
 
 
+def cni_folder(version: str) -> str:
+    """Return how the place of everything of one release of the CNI plugins begins."""
+    return f"cni-plugins/{version}/"
+
+
 def image_name(image: str) -> str:
     """Return the file name of a container image: what names it, and the begin of its digest."""
     name, _, digest = image.partition("@sha256:")

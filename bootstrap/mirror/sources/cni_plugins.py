@@ -2,6 +2,7 @@
 
 from bootstrap.errors import PreflightError
 from bootstrap.mirror.item import Ask, Digest, Item, Wanted
+from bootstrap.mirror.places import cni_folder
 from bootstrap.mirror.sources import Source
 from bootstrap.mirror.sums import sum_for
 from bootstrap.model import Cluster
@@ -26,7 +27,7 @@ def items(wanted: Wanted, ask: Ask) -> tuple[Item, ...]:
     sum_ = wanted.sha256 or sum_for(name, ask.stated(f"{wanted.url}.sha256", remedy=REMEDY))
     if sum_ is None:
         raise PreflightError(f"{wanted.url}.sha256 holds no sum of {name}; {REMEDY}")
-    path = f"cni-plugins/{wanted.version}/{name}"
+    path = f"{cni_folder(wanted.version)}{name}"
     return (Item(path=path, url=wanted.url, digest=Digest("sha256", sum_)),)
 
 

@@ -13,7 +13,7 @@ from bootstrap.apply.node import Certify, Forget, Leave
 from bootstrap.apply.plan import Plan, Put, Restart, Retire, Start, plan, text_of
 from bootstrap.kubernetes.control_plane import host_tree
 from bootstrap.kubernetes.subnets import allotment
-from bootstrap.kubernetes.tree import HostTree
+from bootstrap.kubernetes.tree import HostFile, HostTree
 from certs.node import node_certificate
 from tests.unit.apply.sample_hosts import applied, empty
 from tests.unit.apply.test_apply_script import coded, said
@@ -142,10 +142,16 @@ def test_what_a_host_lacks_to_be_a_node_is_one_line_with_its_remedy(lacks: str) 
     assert error is not None
     text = str(error)
     assert f"lacks {'the CNI plugins' if lacks == PLUGINS else lacks}; `apt-get install containerd" in text
-    assert ("/opt/cni/bin" in text) is (lacks == PLUGINS)
+    assert ("mirror.cniPlugins" in text) is (lacks == PLUGINS)
     assert "\n" not in text
     assert unfit(facts, NOW, PLAIN) is None, "others need none of it"
     assert unfit(replace(facts, tools=TOOLS), NOW, NODE) is None
+
+
+def test_plugins_that_apply_brings_need_not_be_there() -> None:
+    brought = replace(NODE, files={**NODE.files, "/opt/firstlight/cni/bridge": HostFile(b"")})
+
+    assert unfit(replace(empty("m1"), tools=TOOLS - {PLUGINS}), NOW, brought) is None
 
 
 def test_the_script_asks_for_the_tools_that_a_node_needs() -> None:

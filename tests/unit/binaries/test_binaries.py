@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import stat
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bootstrap import artifacts, binaries, download, programs
 from bootstrap.artifacts import Artifact
 from bootstrap.errors import ImageError, PreflightError
 from bootstrap.kubernetes.tree import LocalFile
+from bootstrap.mirror import lock
 from bootstrap.model import Cluster
 from bootstrap.progress import silent
 from tests.unit.lab.conftest import DOCUMENT
@@ -64,6 +66,67 @@ def test_a_folder_gives_every_program_with_its_sum(folder: Path, tmp_path: Path)
     assert set(found) == {*NAMES, "pause.tar"}
     assert found["kubelet"] == LocalFile(folder / "kubelet", sum_of(folder / "kubelet"))
     assert resolve(cluster_with({"directory": f"{folder}"}), Path("/nowhere")) == found
+
+
+def test_a_folder_gives_the_cni_plugins_that_lie_beside_the_programs(folder: Path, tmp_path: Path) -> None:
+    for name in programs.CNI_PLUGINS:
+        write(folder / name)
+
+    assert set(resolve(cluster_with({"directory": "k8s"}), tmp_path)) == {*NAMES, *programs.CNI_PLUGINS}
+
+
+def mirror_of(folder: Path, *members: str) -> Cluster:
+    """Make a mirror that holds a release of the CNI plugins with `members`, and a cluster that names it."""
+    path = "cni-plugins/v1.8.0/cni-plugins-linux-amd64-v1.8.0.tgz"
+    (folder / path).parent.mkdir(parents=True)
+    with tarfile.open(folder / path, "w:gz") as tar:
+        for name in members:
+            write(folder / name)
+            tar.add(folder / name, arcname=f"./{name}")
+    entry = lock.Entry(
+        path=path,
+        key="cni-plugins/cni-plugins/v1.8.0",
+        url="http://m/cni",
+        sha256=sum_of(folder / path),
+        size=(folder / path).stat().st_size,
+        fetched="2026-11-20T12:00:00Z",
+    )
+    (folder / lock.NAME).write_bytes(lock.Lock({path: entry}).to_bytes())
+
+    def with_node(document: dict[str, Any]) -> None:
+        document["controlPlane"]["hosts"][0]["node"] = True
+        document["mirror"] = {"directory": f"{folder}", "cniPlugins": {"version": "v1.8.0"}}
+
+    return cluster_with({}, with_node)
+
+
+def test_a_mirror_s_release_of_the_cni_plugins_is_unpacked_once(folder: Path, tmp_path: Path) -> None:
+    cluster = mirror_of(tmp_path / "mirror", *programs.CNI_PLUGINS, "vlan")
+    found = binaries.plugins(cluster, tmp_path / "mirror", tmp_path / "cache")
+
+    assert folder.is_dir()
+    assert set(found) == set(programs.CNI_PLUGINS)
+    assert found["bridge"].sha256 == sum_of(tmp_path / "mirror" / "bridge")
+    before = found["bridge"].path.stat().st_mtime_ns
+    assert binaries.plugins(cluster, tmp_path / "mirror", tmp_path / "cache") == found
+    assert found["bridge"].path.stat().st_mtime_ns == before
+
+
+def test_only_hosts_that_are_nodes_want_the_plugins(folder: Path, tmp_path: Path) -> None:
+    made = mirror_of(tmp_path / "mirror", *programs.CNI_PLUGINS)
+    hosts = tuple(host.model_copy(update={"node": False}) for host in made.control_plane.hosts)
+    plane = made.control_plane.model_copy(update={"hosts": hosts})
+    cluster = made.model_copy(update={"control_plane": plane})
+
+    assert folder.is_dir()
+    assert binaries.plugins(cluster, tmp_path / "mirror", tmp_path / "cache") == {}
+
+
+def test_an_archive_that_holds_other_files_is_named(tmp_path: Path) -> None:
+    cluster = mirror_of(tmp_path / "mirror", "bridge")
+
+    with pytest.raises(PreflightError, match=r"v1\.8\.0\.tgz is no release of the CNI plugins: .*host-local"):
+        binaries.plugins(cluster, tmp_path / "mirror", tmp_path / "cache")
 
 
 def test_without_control_plane_hosts_only_nodes_have_programs(folder: Path, tmp_path: Path) -> None:

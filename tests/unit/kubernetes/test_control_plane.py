@@ -170,6 +170,24 @@ def test_everything_is_read_by_somebody_or_makes_users() -> None:
     ]
 
 
+def test_cni_plugins_and_images_beside_the_programs_come_to_a_host_that_is_a_node() -> None:
+    names = ("bridge", "host-local", "loopback", "portmap", "pause.tar")
+    more = {name: LocalFile(Path("/srv") / name, "f" * 64) for name in names}
+    found = {}
+    for nodes in (False, True):
+        cluster = cluster_of("lab", nodes=nodes)
+        given = {**programs(cluster, "m1"), **more}
+        found[nodes] = host_tree(cluster, "m1", keyring_of("lab"), given, allotment(cluster))
+
+    assert found[True].files["/opt/firstlight/cni/bridge"].mode == 0o755
+    assert "/opt/firstlight/images/pause.tar" in found[True].files
+    touched = [unit.name for unit in found[True].units_touched_by("/opt/firstlight/cni/bridge")]
+    assert touched == ["containerd.service"]
+    assert not [
+        path for path in found[False].files if path.startswith(("/opt/firstlight/cni", "/opt/firstlight/im"))
+    ]
+
+
 def test_a_program_that_changes_restarts_its_unit() -> None:
     tree = tree_of("lab")
 
