@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from bootstrap.allotment import FILE, pod_subnets
 from bootstrap.errors import RenderError, StateError
+from bootstrap.kubernetes.pod_network import laid_out
 from bootstrap.kubernetes.subnets import allot, allotment, capacity, dump, node_names, parse, subnet_of
 from tests import samples
+from tests.unit.kubernetes.planes import cluster_of
 
 NAMES = st.sets(st.text("abc123", min_size=1, max_size=3), max_size=12)
 RUNS = st.lists(NAMES, min_size=1, max_size=8)
@@ -93,6 +95,15 @@ def test_a_host_that_runs_a_kubelet_is_a_node() -> None:
 
     assert node_names(cluster) == ("w1", "w2")
     assert node_names(cluster.model_copy(update={"control_plane": plane})) == ("m1", "w1", "w2")
+
+
+def test_every_node_has_a_route_to_the_pods_of_a_host_that_is_one() -> None:
+    cluster = cluster_of("lab", nodes=True)
+    numbers = allotment(cluster)
+    wanted = f"route {subnet_of(cluster, numbers['m1'])} 10.77.0.10\n"
+
+    assert wanted in laid_out(cluster, numbers).routes.decode()
+    assert " 10.77.0.10\n" not in laid_out(cluster_of("lab"), numbers).routes.decode()
 
 
 def test_the_file_says_what_was_allotted(tmp_path: Path) -> None:
