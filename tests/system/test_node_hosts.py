@@ -289,4 +289,3 @@ def test_a_host_whose_usr_cannot_be_written_becomes_a_node_too(nodes: Nodes) -> 
     assert "m2: node m2 is Ready" in found["proven"]
     nodes.kubectl("delete", "pod", "web-m2", "--now", "--ignore-not-found")
     nodes.kubectl.run_pod("again-m2", node="m2", script=SERVE)
-    assert nodes.apply()["changes"] == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bootstrap.apply import endpoint
 from bootstrap.apply.endpoint import Question, _await_nodes
 from bootstrap.errors import ApiDown, ApiRefused
 from bootstrap.kubernetes.api import Access
@@ -43,8 +42,8 @@ def awaited(
 ) -> int:
     """Wait for m1 through `rounds`; a look takes ten seconds of thirty. Return how often was looked."""
     api: Any = Fake(list(rounds))
-    monkeypatch.setattr(endpoint.time, "sleep", lambda _: None)
-    monkeypatch.setattr(endpoint.time, "monotonic", lambda: api.asked * 10.0)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("time.monotonic", lambda: api.asked * 10.0)
     _await_nodes(api, names, 30.0, is_ready=is_ready)
     return int(api.asked)
 
