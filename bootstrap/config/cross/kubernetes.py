@@ -82,15 +82,6 @@ def taints_of_nodes(view: View) -> Iterator[Problem]:
             )
 
 
-def taints_of_nodes(view: View) -> Iterator[Problem]:
-    """Only a node can carry taints."""
-    for host in view.each("controlPlane", "hosts"):
-        if view.has(*host, "taints") and view.read(bool, *host, "node") is not True:
-            yield view.key_problem(
-                (*host, "taints"), "this host is no node; add node: true, or remove this key"
-            )
-
-
 RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
     known_version,
     own_labels,
