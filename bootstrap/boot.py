@@ -95,14 +95,19 @@ def _local(machine: Machine, record: MachineRecord) -> Local | None:
     return None
 
 
-def decide_unknown(mac: str, *, discovers: bool, image: str | None, listed_as: str = "") -> Boot:
+def decide_unknown(
+    mac: str, *, discovers: bool, image: str | None, listed_as: str = "", is_in_use: bool = False
+) -> Boot:
     """Return what a machine gets that has no record: it is looked at, or left alone.
 
     `listed_as` names the machine that has the card `mac` too, and is known by another one; `discovers` is what the
-    configuration says, `image` names an image whose live system can look (None: there is none).
+    configuration says, `image` names an image whose live system can look (None: there is none). One that was looked
+    at and `is_in_use` goes on to its disk: it may be at work for somebody.
     """
     if listed_as:
         return Leave(reason=f"this card belongs to {listed_as}, which boots from another one")
+    if discovers and is_in_use:
+        return Leave(reason=f"{mac} is not known, and its disks hold something - machine accept {mac}")
     if discovers and image is not None:
         return Discover(reason=f"{mac} is not known: looking at it, nothing is written")
     return Leave(reason=unknown_reason(mac))

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any
 
 from flask import Response, jsonify
@@ -168,6 +169,8 @@ def _address(site: Site, stranger: Stranger) -> str:
         return ""
     if not stranger.address:
         raise Refusal(409, f"{stranger.mac} has not said which address it has; let it boot from the network")
+    if IPv4Address(stranger.address) not in site.cluster.appliance.address.network:
+        raise Refusal(409, f"{stranger.address} is behind a router, where cni bridge reaches no pods")
     if stranger.address in map(str, accepted.addresses(site.cluster)):
         raise Refusal(409, f"{stranger.mac} has the address {stranger.address}, which is another machine's")
     return stranger.address
@@ -184,6 +187,7 @@ def _refuse_unrenderable(site: Site, new: Accepted) -> None:
 
 def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> MachineRecord:
     arm_id, found = site.new_id(), site.strangers.inventory(stranger.mac)
+    when = "when it boots from the network again" if found and found.is_in_use else "by itself"
     ignored = tuple(sorted({clash.value for clash in site.identities.clashes(stranger.mac)}))
     writes: list[Write] = [
         Put(key=f"accepted/{new.mac}", value=new.to_bytes()),
@@ -208,7 +212,7 @@ def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> Machi
         after = armed.record or known
         told = transitions.note(after, wish.who, "accepted", decision=arm_id, reason=wish.reason)
         return Change(
-            record=after.but(message="accepted and armed: it installs by itself"),
+            record=after.but(message=f"accepted and armed: it installs {when}"),
             note=told,
             writes=tuple(writes),
         )

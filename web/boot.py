@@ -65,8 +65,11 @@ def script(site: Site, asker: Asker) -> str:
     def decided(record: MachineRecord | None) -> Boot:
         if load.machine is None and record is None:
             discovers = cluster.appliance.discovery and bool(site.discovery)
-            owner = card_of(site, asker.mac)
-            return decide_unknown(asker.mac, discovers=discovers, image=key, listed_as=owner)
+            owner, seen = card_of(site, asker.mac), site.strangers.inventory(asker.mac)
+            in_use = seen is not None and seen.is_in_use
+            return decide_unknown(
+                asker.mac, discovers=discovers, image=key, listed_as=owner, is_in_use=in_use
+            )
         return decide(load.machine, record, image=key, lack=load.lack)
 
     boot = recorded(site, asker, decided)  # decide, record

@@ -1,12 +1,11 @@
 """What machines that nobody listed tell of themselves, and what they are to do next: wait, install, or go away."""
 
-from ipaddress import IPv4Address
 from typing import Any
 
 from flask import Response, jsonify, request
 
 from bootstrap.artifacts import Manifest
-from bootstrap.model import Cluster, Machine, Pool
+from bootstrap.model import Machine, Pool
 from bootstrap.records.evidence import evidence_of
 from bootstrap.records.model import MachineRecord
 from bootstrap.render.machines import installer_task
@@ -14,7 +13,7 @@ from bootstrap.states import ON_DISK, RULES, State
 from web.accepting import take_by_match
 from web.answers import Refusal
 from web.bodies import SMALL_BODY, Found, said
-from web.identity import mac_of
+from web.identity import local_address, mac_of
 from web.images import lack_of
 from web.listeners import Access, Routes
 from web.site import Site
@@ -61,7 +60,7 @@ def take_in(site: Site, found: Found) -> None:
         raise Refusal(429, "too many unknown machines at a time; ask again")
     seen = found.inventory
     claims = evidence_of(uuid=seen.uuid, serial=seen.serial, manufacturer=seen.vendor)
-    site.strangers.took(found.mac, claims, seen, _reachable(site.cluster, found.address))
+    site.strangers.took(found.mac, claims, seen, local_address(site.cluster, found.address))
     stranger = site.strangers.get(found.mac)
     if stranger and not problem_of(site, stranger):
         take_by_match(site, stranger, seen)
@@ -87,9 +86,11 @@ def _unlisted(site: Site, mac: str) -> dict[str, Any]:
         return {"next": "restart", "reason": f"this card belongs to {owner}, which boots from another one"}
     if not site.cluster.appliance.discovery:
         return {"next": "restart", "reason": "the configuration leaves unknown machines alone"}
-    stranger = site.strangers.get(mac)
-    if stranger is None or site.strangers.inventory(mac) is None:
+    stranger, seen = site.strangers.get(mac), site.strangers.inventory(mac)
+    if stranger is None or seen is None:
         return {"next": "report", "seconds": WAIT_SECONDS}
+    if seen.is_in_use:
+        return {"next": "restart", "reason": f"its disks hold something; to install it: machine accept {mac}"}
     if site.unknown_buckets.take("waits"):
         site.strangers.waits(mac)
     if problem := problem_of(site, stranger):
@@ -111,12 +112,3 @@ def _armed(site: Site, machine: Machine, record: MachineRecord, image: str) -> d
 
 def _wait(reason: str) -> dict[str, Any]:
     return {"next": "wait", "seconds": WAIT_SECONDS, "reason": reason}
-
-
-def _reachable(cluster: Cluster, text: str) -> str:
-    """Return the address in `text` if it is one of the provisioning network, else nothing."""
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        return ""
-    return str(address) if address in cluster.appliance.address.network else ""

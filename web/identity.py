@@ -1,11 +1,12 @@
-"""Who asks for a boot: parsed from the query that /boot.ipxe makes, or refused."""
+"""Who asks, and from which address: parsed from what machines say, or refused."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Literal
 
-from bootstrap.model import mac_from
+from bootstrap.model import Cluster, mac_from
 from bootstrap.records.model import Introduction
 from bootstrap.records.said import short
 from web.answers import Refusal
@@ -46,6 +47,15 @@ def mac_of(text: str) -> str:
         return mac_from(text)
     except ValueError as error:
         raise Refusal(400, "mac: six pairs of hexadecimal digits") from error
+
+
+def local_address(cluster: Cluster, text: str) -> str:
+    """Return the address that a machine names if it is of the machines' networks, else nothing: we connect to it."""
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        return ""
+    return str(address) if cluster.is_local(address) else ""
 
 
 def _said(query: Mapping[str, str]) -> Introduction:

@@ -2,7 +2,6 @@
 
 import hmac
 from datetime import datetime
-from ipaddress import IPv4Address
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -33,7 +32,7 @@ from web.bodies import (
     typed,
 )
 from web.hot import Asked, Hot
-from web.identity import mac_of
+from web.identity import local_address, mac_of
 from web.ignition import answer
 from web.images import url_of
 from web.listeners import Access, Routes
@@ -219,7 +218,7 @@ def _booted(cluster: Cluster, record: MachineRecord | None, report: Report, now:
         return Change(note=_only_told(record, "it carries an earlier arm"))
     boot = transitions.Boot(
         ssh_host_keys=report.ssh_host_keys,
-        address=_reachable(cluster, report.address),
+        address=local_address(cluster, report.address) or None,
         firmware=report.firmware,
     )
     try:
@@ -230,15 +229,6 @@ def _booted(cluster: Cluster, record: MachineRecord | None, report: Report, now:
 
 def _only_told(record: MachineRecord, reason: str) -> Note:
     return transitions.note(record, transitions.MACHINE, "booted", decision="ignored", reason=reason)
-
-
-def _reachable(cluster: Cluster, text: str) -> str | None:
-    """Return the address that a machine names if it is of the machines' networks: we will connect to it."""
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        return None
-    return str(address) if cluster.is_local(address) else None
 
 
 def _facts(mac: str, facts: Facts) -> Write | None:

@@ -118,6 +118,11 @@ class Inventory(Said):
         return sum(gpu.vendor == NVIDIA for gpu in self.gpus)
 
     @property
+    def is_in_use(self) -> bool:
+        """Return whether a disk that stays in the machine holds anything: it may be at work for somebody."""
+        return any(disk.signatures or disk.system for disk in self.disks if not disk.removable)
+
+    @property
     def own_cards(self) -> tuple[str, ...]:
         """Return the MAC addresses that are the machine's own."""
         return own_cards(self.cards)

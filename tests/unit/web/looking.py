@@ -17,9 +17,9 @@ class LookingRack(Rack):
         found = super().rendered()
         return Rendered(found.cluster, found.documents, found.shared, CA)
 
-    def found(self, mac: str = W3, **more: Any) -> Any:
+    def found(self, mac: str = W3, address: str = "10.77.0.150", **more: Any) -> Any:
         inventory = {"cpus": 64, "vendor": "Maker", "gpus": [GPU] * 8} | more
-        body = {"mac": mac, "image": "b" * 64, "address": "10.77.0.150", "inventory": inventory}
+        body = {"mac": mac, "image": "b" * 64, "address": address, "inventory": inventory}
         return self.ask("machine", "POST", "/v1/discovery", json=body)
 
     def next(self, mac: str = W3, image: str = "b" * 64) -> dict[str, Any]:

@@ -296,6 +296,25 @@ def test_an_accepted_machine_gets_what_a_node_gets_and_the_others_a_route_to_its
     assert b"firstlight-join.service" in document.content
 
 
+@pytest.mark.parametrize(("plugin", "status"), [("bridge", 409), ("flannel", 200)])
+def test_one_behind_a_relay_is_accepted_where_pods_are_reached_through_routers(
+    plugin: str, status: int
+) -> None:
+    plain = cluster(hosts=1).model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain["appliance"]["dhcp"]["subnets"] = [{"subnet": "10.78.0.0/24", "gateway": "10.78.0.1"}]
+    plain["kubernetes"]["cni"] = {"plugin": plugin}
+    rack = LookingRack(cluster=Cluster.model_validate(plain))
+    rack.found(address="10.78.0.9")
+
+    answer = rack.accept(pool="workers", name="w7")
+
+    assert answer.status_code == status, answer.text
+    if status == 409:
+        assert "10.78.0.9 is behind a router, where cni bridge reaches no pods" in answer.text
+    else:
+        assert rack.record(W3).address == "10.78.0.9"
+
+
 def test_a_pod_network_without_room_refuses_and_leaves_nothing_behind() -> None:
     rack = LookingRack(cluster=cluster({"name": "w1", "mac": W1, "address": "10.77.0.101"}, hosts=1))
 
@@ -313,3 +332,27 @@ def test_a_pod_network_without_room_refuses_and_leaves_nothing_behind() -> None:
 def joining_of(whole: Cluster) -> Joining:
     numbers = {machine.name: number for number, machine in enumerate(whole.machines)}
     return Joining(authority=b"CA", binaries={}, network=laid_out(whole, numbers))
+
+
+@pytest.mark.parametrize("disk", [{"signatures": ["xfs"]}, {"system": "w7 of another rack"}])
+def test_somebody_elses_server_that_boots_from_this_network_comes_back_to_its_work(
+    looking: LookingRack, disk: dict[str, Any]
+) -> None:
+    answer = looking.found(disks=[{"path": "/dev/sda", "size": 1 << 30}, {"path": "/dev/sdb", **disk}])
+
+    assert (answer.json or {})["next"] == "restart"
+    assert f"machine accept {W3}" in looking.boot(W3)
+    assert "kernel" not in looking.boot(W3)
+    assert looking.strangers()[0]["state"] == "discovered"
+
+    accepted = looking.accept(pool="workers", name="w7")
+    assert (accepted.json or {})["message"] == (
+        "accepted and armed: it installs when it boots from the network again"
+    )
+    assert "installing w7" in looking.boot(W3)
+
+
+def test_a_stick_with_a_file_system_does_not_make_a_machine_look_at_work(looking: LookingRack) -> None:
+    stick = {"path": "/dev/sdb", "removable": True, "signatures": ["iso9660"]}
+
+    assert (looking.found(disks=[stick]).json or {})["next"] == "wait"
