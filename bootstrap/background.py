@@ -12,7 +12,7 @@ from bootstrap.serve import end_parts, remove_runtime
 from bootstrap.workplace import Workplace
 
 READY_SECONDS = 130.0  # web, then pxe
-END_SECONDS = 30.0  # web and pxe get 10 seconds each from serve
+END_SECONDS = 90.0  # web and pxe get up to 30 seconds each from serve
 LAST_LINES = 15
 SERVE = ("deploy.py ", " serve ")  # with the blank: `k3s server` may have our old pid after a reboot
 

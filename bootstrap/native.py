@@ -55,6 +55,11 @@ class Native:
         """Do nothing: both parts see the files of the work folder."""
 
     @property
+    def end_seconds(self) -> float:
+        """Return how long a part may take to end."""
+        return 10.0
+
+    @property
     def troubles(self) -> Path:
         """Return where web looks for what else does not run."""
         return self._place.work / TROUBLES

@@ -37,6 +37,10 @@ class Engine(Protocol):
     """How the parts run (bootstrap/native.py, bootstrap/containers/serving.py)."""
 
     @property
+    def end_seconds(self) -> float:
+        """Return how long a part may take to end once it is told to."""
+
+    @property
     def troubles(self) -> Path:
         """Return the file in which web finds what else does not run just now, for /readyz."""
 
@@ -62,9 +66,16 @@ class Part:
     The kernel sends it SIGTERM when we die, however that happens (PR_SET_PDEATHSIG): it would keep the ports.
     """
 
-    def __init__(self, name: str, command: Sequence[str], before: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        before: Callable[[], None] = lambda: None,
+        end_seconds: float = END_SECONDS,
+    ) -> None:
         self.name = name
         self._before = before
+        self._end_seconds = end_seconds
         self._command = ("setpriv", "--pdeathsig", "TERM", "--", *command)
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
@@ -124,9 +135,9 @@ class Part:
             return
         self._process.terminate()
         try:
-            self._process.wait(END_SECONDS)
+            self._process.wait(self._end_seconds)
         except subprocess.TimeoutExpired:
-            log(f"{self.name} did not end in {END_SECONDS:.0f} s: killed")
+            log(f"{self.name} did not end in {self._end_seconds:.0f} s: killed")
             self._process.kill()
             self._process.wait()
 
@@ -142,8 +153,7 @@ def serve(place: Workplace, engine: Engine) -> None:
     place.make()
     if end_parts(place):
         log("ended what a killed appliance had left")
-    web = Part("web", engine.command("web"), lambda: engine.before_start("web"))
-    pxe = Part("pxe", engine.command("pxe"), lambda: engine.before_start("pxe"))
+    web, pxe = (_part(engine, name) for name in ("web", "pxe"))
     try:
         place.serve_pid.write_text(str(os.getpid()))
         engine.prepare()
@@ -158,6 +168,10 @@ def serve(place: Workplace, engine: Engine) -> None:
         remove_runtime(place.runtime)
         for file in (place.serve_pid, engine.troubles):
             file.unlink(missing_ok=True)
+
+
+def _part(engine: Engine, name: PartName) -> Part:
+    return Part(name, engine.command(name), lambda: engine.before_start(name), engine.end_seconds)
 
 
 def end_parts(place: Workplace) -> bool:

@@ -19,6 +19,7 @@ NOTE = Path("run/engine")
 SETTINGS = Path("run/compose.env")
 """Below the work folder: what compose.yaml must be told of this cluster."""
 FIRST_FREE_PORT = 1024
+END_SECONDS = 30.0
 
 
 class Containers:
@@ -89,6 +90,11 @@ class Containers:
             OSError: one is just being replaced, or the disk does not take it; the next call tries again.
         """
         self._homes.follow()
+
+    @property
+    def end_seconds(self) -> float:
+        """Return how long a part may take to end, and its container to be removed, on a busy computer too."""
+        return END_SECONDS
 
     @property
     def troubles(self) -> Path:

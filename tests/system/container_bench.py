@@ -56,7 +56,7 @@ SLIM = ("doc", "info", "locale", "man")
 """What Debian's own slim images leave out of /usr/share."""
 SERVES = "pxe: dnsmasq 2."
 """What pxe says when its dnsmasq serves."""
-READY_SECONDS, STOP_SECONDS = 60.0, 30.0
+READY_SECONDS, STOP_SECONDS, GONE_SECONDS = 180.0, 90.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

