@@ -11,6 +11,7 @@ from bootstrap.progress import Progress
 from bootstrap.workplace import Workplace
 
 END_SECONDS = 30.0
+PART_SECONDS = 10.0
 TROUBLES = Path("run/troubles")
 """Below the work folder: what web is told of the rest."""
 
@@ -57,7 +58,7 @@ class Native:
     @property
     def end_seconds(self) -> float:
         """Return how long a part may take to end."""
-        return 10.0
+        return PART_SECONDS
 
     @property
     def troubles(self) -> Path:

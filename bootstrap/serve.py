@@ -25,7 +25,6 @@ from bootstrap.workplace import Workplace
 
 DHCP_SECONDS = 60.0  # pxe looks for other DHCP servers first, and tries dnsmasq several times
 READY_SECONDS = 60.0  # opening the store and loading 1,000 machines' documents takes far less
-END_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 LONG_LIFE_SECONDS = 5.0  # a part that ran so long was on its feet: the pauses begin anew
@@ -71,7 +70,8 @@ class Part:
         name: str,
         command: Sequence[str],
         before: Callable[[], None] = lambda: None,
-        end_seconds: float = END_SECONDS,
+        *,
+        end_seconds: float,
     ) -> None:
         self.name = name
         self._before = before
@@ -171,7 +171,7 @@ def serve(place: Workplace, engine: Engine) -> None:
 
 
 def _part(engine: Engine, name: PartName) -> Part:
-    return Part(name, engine.command(name), lambda: engine.before_start(name), engine.end_seconds)
+    return Part(name, engine.command(name), lambda: engine.before_start(name), end_seconds=engine.end_seconds)
 
 
 def end_parts(place: Workplace) -> bool:

@@ -23,7 +23,6 @@ STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open({!r}, '
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(serve, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(serve, "END_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def part() -> Iterator[Make]:
     made: list[serve.Part] = []
 
     def make(code: str) -> serve.Part:
-        made.append(serve.Part("web", (sys.executable, "-IS", "-c", code)))
+        made.append(serve.Part("web", (sys.executable, "-IS", "-c", code), end_seconds=0.3))
         return made[-1]
 
     yield make
@@ -99,7 +98,9 @@ def test_a_part_that_served_is_tried_again_when_what_starts_it_fails(
         if len(told) < 3:
             raise ServeError("the engine is busy")
 
-    web = serve.Part("web", (sys.executable, "-IS", "-c", LIVES.format(str(tmp_path / "starts"))), before)
+    web = serve.Part(
+        "web", (sys.executable, "-IS", "-c", LIVES.format(str(tmp_path / "starts"))), before, end_seconds=0.3
+    )
     with pytest.raises(ServeError, match="the engine is busy"):
         web.watch()
 
@@ -149,7 +150,7 @@ def test_a_part_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     inner = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     outer = (
         "import sys, time; from bootstrap import serve\n"
-        f"serve.Part('web', (sys.executable, '-IS', '-c', {inner!r})).start(); time.sleep(60)"
+        f"serve.Part('web', (sys.executable, '-IS', '-c', {inner!r}), end_seconds=9).start(); time.sleep(60)"
     )
     supervisor = subprocess.Popen((sys.executable, "-c", outer), cwd=ROOT)
     try:
