@@ -26,11 +26,14 @@ def start(place: Workplace, configs: Sequence[Path]) -> None:
     """Start `serve` in the background and return when the appliance is ready.
 
     Raises:
-        ServeError: it ended, or was not ready in time; the text holds the last lines of its log.
+        ServeError: it ended, or was not ready in time; the text holds the last lines of its log. Or the parts of
+            a killed one could not be ended.
     """
     options = [word for path in configs for word in ("--config", str(path.resolve()))]
     argv = [sys.executable, str(ROOT / "deploy.py"), *options, "--deploy", str(place.deploy), "serve"]
     log_before = place.serve_log.stat().st_size if place.serve_log.exists() else 0
+    # What a killed appliance has left may answer a moment longer, and is not the one that is started here.
+    end_parts(place)
     pid = start_detached(argv, place.serve_log)
     place.serve_pid.write_text(str(pid))
     operator = Operator(place.work)

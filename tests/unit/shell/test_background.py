@@ -36,3 +36,24 @@ def test_an_appliance_that_never_gets_ready_is_stopped_and_its_log_shown(
     with pytest.raises(ServeError, match="did not start"):
         background.start(place, [])
     assert not place.serve_pid.exists()
+
+
+def test_an_up_right_after_a_kill_does_not_take_the_dying_appliance_for_the_new_one(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts of a killed `serve` answer until their SIGTERM has come through."""
+    leftovers = ["web", "pxe"]
+    asked: list[list[str]] = []
+
+    def end_parts(_: Workplace) -> bool:
+        leftovers.clear()
+        return True
+
+    def is_ready(_: Operator) -> bool:
+        asked.append(list(leftovers))
+        return True
+
+    monkeypatch.setattr(background, "end_parts", end_parts)
+    monkeypatch.setattr(Operator, "is_ready", is_ready)
+    background.start(place, [])
+    assert asked == [[]]
