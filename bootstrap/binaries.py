@@ -5,14 +5,12 @@ of it.
 """
 
 import hashlib
-import json
 import re
 import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from bootstrap import artifacts, download
@@ -35,7 +33,6 @@ VERSION_SECONDS = 30.0
 ELF = struct.Struct("<4sBB10xHH")
 """Magic, class, byte order, type, machine (ELF-64 object file format, figure 2)."""
 AMD64 = (b"\x7fELF", 2, 1, 62)
-RECORD = "binaries.json"
 MIRROR_TEXT = "run mirror pull, or name a folder that holds all of them in kubernetes.binaries.directory"
 
 Sums = Mapping[str, str]
@@ -271,13 +268,6 @@ def node_artifacts(files: Mapping[str, LocalFile], cache: Path) -> Mapping[str, 
     return {name: _stored(files[name], cache) for name in sorted(names)}
 
 
-def node_sums(found: Mapping[str, Artifact]) -> tuple[Sums, Sums]:
-    """Return the sums of the programs and those of the images in what `node_artifacts` returned, by file name."""
-    sums = {name: artifact.sha256 for name, artifact in found.items()}
-    programs = {name: sum_ for name, sum_ in sums.items() if not name.endswith(IMAGE)}
-    return programs, {name: sum_ for name, sum_ in sums.items() if name.endswith(IMAGE)}
-
-
 def _stored(file: LocalFile, cache: Path) -> Artifact:
     known = Artifact(file.sha256, file.path.stat().st_size)
     if artifacts.present(cache, known):
@@ -286,27 +276,3 @@ def _stored(file: LocalFile, cache: Path) -> Artifact:
     if stored != known:
         raise PreflightError(f"{file.path} changed while it was copied; start this again")
     return stored
-
-
-def record(work: Path, found: Mapping[str, Artifact]) -> None:
-    """Write down which programs nodes fetch, for rendering, which reads no big files."""
-    values = {name: asdict(artifact) for name, artifact in found.items()}
-    write_file(work / RECORD, json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o600)
-
-
-def recorded(work: Path) -> Mapping[str, Artifact]:
-    """Return what `record` wrote; nothing if it never did.
-
-    Raises:
-        PreflightError: the file is damaged.
-    """
-    path = work / RECORD
-    try:
-        values = json.loads(path.read_bytes())
-        return {name: Artifact(sha256=value["sha256"], size=value["size"]) for name, value in values.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PreflightError(
-            f"{path} cannot be read ({error}); remove it, and `up` writes it again"
-        ) from error

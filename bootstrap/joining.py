@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bootstrap import binaries
+from bootstrap import node_programs
 from bootstrap.allotment import pod_subnets
 from bootstrap.kubernetes.pod_network import laid_out
 from bootstrap.model import Cluster
@@ -24,10 +24,10 @@ def joining(cluster: Cluster, work: Path, keyring: PublicKeyring, *, keep: bool 
         PreflightError: the record of programs is damaged.
         StateError: that of pod subnets is.
     """
-    found = binaries.recorded(work)
+    found = node_programs.recorded(work)
     if not cluster.control_plane.hosts or not set(NODE) <= set(found):
         return None
-    programs, images = binaries.node_sums(found)
+    programs, images = node_programs.node_sums(found)
     return Joining(
         authority=keyring.certificates[AUTHORITY],
         binaries=programs,

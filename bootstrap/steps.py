@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bootstrap import background, binaries, packages
+from bootstrap import background, binaries, node_programs, packages
 from bootstrap.apply.control_plane import apply_cluster
 from bootstrap.apply.run import Outcome
 from bootstrap.apply.sites import site_of, trees_with
@@ -100,7 +100,7 @@ def programs(run: Run) -> Mapping[str, LocalFile]:
         return {}
     with run.reporter.step("programs") as progress:
         found = binaries.resolve(run.cluster, base=run.base, cache=run.place.cache, progress=progress)
-        binaries.record(run.place.work, binaries.node_artifacts(found, run.place.cache))
+        node_programs.record(run.place.work, binaries.node_artifacts(found, run.place.cache))
         run.reporter.say(f"Kubernetes {run.cluster.kubernetes.version}: {', '.join(found)}")
     return found
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from bootstrap.binaries import recorded
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import stderr
@@ -14,6 +13,7 @@ from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys, preview_keys
 from bootstrap.model import Cluster
+from bootstrap.node_programs import recorded
 from bootstrap.plan import plan as compare
 from bootstrap.render.bundle import render_bundle
 from bootstrap.rendering import with_lab_key

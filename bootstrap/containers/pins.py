@@ -21,7 +21,6 @@ ROOTS = {
         "prometheus-client",
         "pydantic",
         "pyyaml",
-        "requests",
     ),
 }
 """What the code of each container imports by itself; a test compares."""

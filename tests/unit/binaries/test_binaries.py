@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap import artifacts, binaries, download, programs
+from bootstrap import artifacts, binaries, download, node_programs, programs
 from bootstrap.artifacts import Artifact
 from bootstrap.errors import ImageError, PreflightError
 from bootstrap.kubernetes.tree import LocalFile
@@ -320,7 +320,7 @@ def test_what_nodes_fetch_is_in_the_store_by_its_sum(folder: Path, tmp_path: Pat
         stored = artifacts.artifact_path(cache, artifact.sha256)
         assert stored.read_bytes() == (folder / name).read_bytes()
         assert stat.S_IMODE(stored.stat().st_mode) == 0o444
-    programs, images = binaries.node_sums(found)
+    programs, images = node_programs.node_sums(found)
     assert images == {"pause.tar": hashlib.sha256(b"image").hexdigest()}
     assert programs == {name: found[name].sha256 for name in ("kube-proxy", "kubelet")}
     before = artifacts.artifact_path(cache, found["kubelet"].sha256).stat().st_ino
@@ -338,15 +338,15 @@ def test_a_program_that_changes_while_it_is_copied_is_refused(folder: Path, tmp_
 
 def test_what_was_written_down_is_read_back(tmp_path: Path) -> None:
     found = {"kubelet": Artifact("0" * 64, 7), "kube-proxy": Artifact("1" * 64, 9)}
-    assert binaries.recorded(tmp_path) == {}
+    assert node_programs.recorded(tmp_path) == {}
 
-    binaries.record(tmp_path, found)
+    node_programs.record(tmp_path, found)
     first = (tmp_path / "binaries.json").read_bytes()
-    binaries.record(tmp_path, dict(reversed(found.items())))
+    node_programs.record(tmp_path, dict(reversed(found.items())))
 
-    assert binaries.recorded(tmp_path) == found
+    assert node_programs.recorded(tmp_path) == found
     assert (tmp_path / "binaries.json").read_bytes() == first
     for damage in (b"{", b"[]", b'{"kubelet": 3}', b'{"kubelet": {"size": 3}}'):
         (tmp_path / "binaries.json").write_bytes(damage)
         with pytest.raises(PreflightError, match=r"binaries\.json cannot be read"):
-            binaries.recorded(tmp_path)
+            node_programs.recorded(tmp_path)
