@@ -63,7 +63,7 @@ class Observer:
         wait_for(self._has_all, BACK_SECONDS, lambda: self._site.log[-4000:])
 
     def _has_all(self) -> bool:
-        with suppress(OSError, HTTPException, KeyError):
+        with suppress(OSError, HTTPException, KeyError, ValueError):
             self.look(machines=True)
             log: list[dict[str, Any]] = []
             while newer := self._events(log[-1]["seq"] if log else 0):

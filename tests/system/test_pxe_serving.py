@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,10 +183,13 @@ def test_second_pxe_for_the_same_work_folder_is_refused(cable: Segment, ground: 
 
 
 def test_events_reach_web_over_mutual_tls(cable: Segment, client: DhcpClient, pxe: Pxe) -> None:
+    began = time.time()
     with receiver(cable, pxe.bench.work) as received:
         client.lease(KNOWN_MAC, BIOS)
         wanted = ["discover", "offer", "request", "ack"]
         assert wait_for(lambda: received.kinds_of(KNOWN_MAC) == wanted), (received, pxe.text())
+    seen_at = received[0].pop("at")
+    assert began - 1 <= seen_at <= time.time()
     assert received[0] == {
         "mac": KNOWN_MAC,
         "kind": "discover",
