@@ -78,6 +78,14 @@ class Machine:
             self.file(f"{base}/{file}", f"{text}\n")
         (self.folder / base / "device").symlink_to(device)
 
+    def empty_disks(self) -> None:
+        """Take away what is on them: nothing holds the machine's place in the world then."""
+        for name, text in (
+            ("wipefs", "#!/bin/sh\n:\n"),
+            ("lsblk", TOOLS["lsblk"].replace("\\n%s1 part", "").replace('"$5" "$5"', '"$5"')),
+        ):
+            self.file(f"bin/{name}", text)
+
     def boot(self, seconds: float = 120) -> "subprocess.Popen[str]":
         environment = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
@@ -183,6 +191,7 @@ def test_a_machine_of_which_little_can_be_known_tells_that(machine: Machine) -> 
 
 
 def test_it_waits_and_goes_on_to_the_installer_when_it_is_accepted(machine: Machine) -> None:
+    machine.empty_disks()
     process = machine.boot()
     _until(machine.inventory)
     assert process.poll() is None
@@ -195,6 +204,7 @@ def test_it_waits_and_goes_on_to_the_installer_when_it_is_accepted(machine: Mach
 
 
 def test_it_restarts_if_its_pool_has_another_live_system(machine: Machine) -> None:
+    machine.empty_disks()
     machine.file("cmdline", (machine.folder / "cmdline").read_text().replace("b" * 64, "e" * 64))
     process = machine.boot()
     _until(machine.inventory)
@@ -205,6 +215,7 @@ def test_it_restarts_if_its_pool_has_another_live_system(machine: Machine) -> No
 
 
 def test_it_tells_again_when_the_appliance_has_forgotten_it(machine: Machine) -> None:
+    machine.empty_disks()
     process = machine.boot()
     _until(machine.inventory)
     machine.rack.site.store.commit(machine.rack.site.strangers.gone(W3))
@@ -213,6 +224,14 @@ def test_it_tells_again_when_the_appliance_has_forgotten_it(machine: Machine) ->
     out, _ = process.communicate()
 
     assert "NOT" not in out
+
+
+def test_somebody_elses_server_is_looked_at_and_goes_on_to_its_disk(machine: Machine) -> None:
+    out, _ = machine.boot().communicate(timeout=120)
+
+    assert "its disks hold something" in out
+    assert out.endswith("restarted\n")
+    assert machine.rack.strangers()[0]["state"] == "discovered"
 
 
 def test_a_card_of_a_listed_machine_boots_anew(machine: Machine) -> None:
