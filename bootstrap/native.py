@@ -10,8 +10,8 @@ from bootstrap.processes import end, running_pid
 from bootstrap.progress import Progress
 from bootstrap.workplace import Workplace
 
-END_SECONDS = 30.0
-PART_SECONDS = 10.0
+END_SECONDS = 30.0  # for what a killed serve has left
+PART_SECONDS = 10.0  # for a part that serve tells to end
 TROUBLES = Path("run/troubles")
 """Below the work folder: what web is told of the rest."""
 
