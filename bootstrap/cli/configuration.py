@@ -6,6 +6,7 @@ import click
 
 from bootstrap import config
 from bootstrap.cli.main import Call
+from bootstrap.mirror.adopt import lacks
 
 
 @click.command()
@@ -23,6 +24,8 @@ def check(call: Call, explain: str | None) -> None:
     sys.stdout.write(
         f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
     )
+    for line in lacks(cluster, call.base(), call.place(cluster).cache):
+        sys.stdout.write(f"not yet: {line}\n")
 
 
 @click.command()
