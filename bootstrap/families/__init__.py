@@ -77,8 +77,9 @@ class OSFamily:
     `maker` is set where image and installer are the maker's; without it the image is built by us and written by our
     installer. `enabled` are units of the system's own that must run on a node.
 
-    `cni_plugins` is the folder of the CNI plugins, which come with the node's programs unless `has_cni_plugins`; `resolv_conf` the file that names the real name servers, and
-    `container_files` are texts by path that make containerd read its configuration in /etc.
+    `cni_plugins` is the folder of the CNI plugins: the system's own with `has_cni_plugins`, else one that they are
+    brought to. `resolv_conf` is the file that names the real name servers, and `container_files` are texts by path
+    that make containerd read its configuration in /etc.
     """
 
     title: str

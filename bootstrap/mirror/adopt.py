@@ -4,12 +4,11 @@ import bz2
 import hashlib
 import json
 import lzma
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
 
 from bootstrap import artifacts
 from bootstrap.artifacts import Artifact, Manifest
@@ -27,10 +26,7 @@ SECTOR = 512
 MOST_RAW = 1 << 38  # bytes: what unpacks to more is no system's image
 X86_KERNEL = (514, b"HdrS")  # where a kernel says that it is one for x86: Linux, arch/x86/boot.rst
 GPT = b"EFI PART"  # how the second sector of a disk with a partition table begins: UEFI 2.10, 5.3.2
-_UNPACK: Mapping[str, Callable[[Path], BinaryIO]] = {
-    ".bz2": lambda path: cast("BinaryIO", bz2.open(path)),
-    ".xz": lambda path: cast("BinaryIO", lzma.open(path)),
-}
+_UNPACK: Mapping[str, type[bz2.BZ2File] | type[lzma.LZMAFile]] = {".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
 
 
 @dataclass(frozen=True)
@@ -103,8 +99,9 @@ def _versions(family: str, known: Lock) -> list[str]:
 def adopt(os_: Os, maker: Maker, folder: Path, cache: Path, progress: Progress) -> tuple[Manifest, bool]:
     """Return the image of `os_`, and whether it was taken now: from the mirror in `folder` into the store in `cache`.
 
-    One that the store has is enough where the mirror has none. Every file is summed while it is copied, and is what the lock says; the image of the disk is unpacked once, to
-    know that it is whole, and how large. A channel is at the version that the last pull has found.
+    One that the store has is enough where the mirror has none. Every file is summed while it is copied, and is what
+    the lock says; the image of the disk is unpacked once, to know that it is whole, and how large. A channel is at the
+    version that the last pull has found.
 
     Raises:
         PreflightError: the mirror lacks it, or it is for other machines.
