@@ -1,4 +1,4 @@
-"""Releases of Flatcar and Fedora CoreOS in small: files with their makers' names and shapes, and a mirror that has them."""
+"""Releases of Flatcar and Fedora CoreOS in small, with their makers' names and shapes, and a mirror that has them."""
 
 import bz2
 import hashlib

@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from bootstrap import artifacts
+from bootstrap import artifacts, families, rooms
 from bootstrap.artifacts import Artifact, Manifest
 from bootstrap.errors import MirrorError, PreflightError
-from bootstrap.families import Maker
+from bootstrap.families import Maker, OSFamily
 from bootstrap.mirror import files, lock
 from bootstrap.mirror.folder import folder_of
 from bootstrap.mirror.lock import Entry, Lock
 from bootstrap.model import Cluster, Os
 from bootstrap.progress import Progress
-from bootstrap.render.machines import family_of
 
 PULL = "run mirror pull with this configuration"
 SECTOR = 512
@@ -40,8 +39,11 @@ class Release:
 def makers(cluster: Cluster) -> Mapping[Os, Maker]:
     """Return the images that machines of `cluster` boot and that are their maker's."""
     used = {machine.pool for machine in cluster.machines}
-    families = {pool.os: family_of(pool) for pool in cluster.pools if pool.name in used}
-    return {os_: family.maker for os_, family in families.items() if family.maker is not None}
+    systems = dict.fromkeys(pool.os for pool in cluster.pools if pool.name in used)
+    found = {
+        os_: rooms.load(families, os_.family, OSFamily, where="pools[].os.family").maker for os_ in systems
+    }
+    return {os_: maker for os_, maker in found.items() if maker is not None}
 
 
 def lacks(cluster: Cluster, base: Path, cache: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The three sample configurations give the bytes that are committed here; review a change as a diff.
 
-The texts of the installer, of what runs makers' installers, and the report are left out of the comparison: they have tests of their own.
+The texts of the installer, its part for makers' installers and the report are left out of the comparison: they have
+tests of their own.
 """
 
 import shutil
