@@ -35,26 +35,37 @@ APPLIANCE = ip_address("10.77.0.1")
 SERIAL = "S-TARGET"
 ENDS = ("attempt-failed", "failed", "complete", "already-installed")
 
-# What stands in the place of flatcar-install and coreos-installer. `before` is what a test has it do first.
-STAND_IN = """\
-#!/bin/sh
-printf '%s\\n' "$@" >"$FAKE/argv"
+# What stands in the place of the makers' installers: it takes the options that the real one takes and no others, wants
+# what the real one wants, and writes the image as that does. `before` is what a test has it do first.
+STAND_IN = r"""#!/bin/sh
+printf '%s\n' "$@" >"$FAKE/argv"
 cat >"$FAKE/stdin"
 [ -e /proc/self/fd/8 ] && touch "$FAKE/holds-the-disk"
-while [ $# -gt 0 ]; do
-    case $1 in
-    -d) disk=$2; shift ;;
-    -f | --image-file) image=$2; shift ;;
-    -i | --ignition-file) config=$2; shift ;;
-    install | --insecure) ;;
-    *) disk=$1 ;;
-    esac
-    shift
-done
+disk= image= config=
+case $0 in
+*/flatcar-install)
+    while getopts "V:B:C:DI:d:o:c:e:i:t:b:k:f:nusyvh" option; do
+        case $option in d) disk=$OPTARG ;; f) image=$OPTARG ;; i) config=$OPTARG ;; *) exit 1 ;; esac
+    done
+    ;;
+*/coreos-installer)
+    [ "$1" = install ] || exit 2
+    while shift && [ $# -gt 0 ]; do
+        case $1 in
+        --image-file) image=$2 && shift ;;
+        --ignition-file) config=$2 && shift ;;
+        --insecure) ;;
+        -*) exit 2 ;;
+        *) [ -z "$disk" ] && disk=$1 || exit 2 ;;
+        esac
+    done
+    ;;
+esac
+[ -w "$disk" ] && [ -r "$image" ] && [ -f "$config" ] || exit 1
 cp "$config" "$FAKE/config"
 dd if="$disk" of="$FAKE/at-start" bs=512 count=2048 2>/dev/null
 [ -e "$FAKE/before" ] && . "$FAKE/before"
-case $image in *.bz2) bzip2 -cd "$image" ;; *.xz) xz -cd "$image" ;; esac |
+case $image in *.bz2) bzip2 -cd "$image" ;; *.xz) xz -cd "$image" ;; *) exit 1 ;; esac |
     dd of="$disk" bs=1M conv=nocreat,notrunc 2>/dev/null
 echo "Success!"
 """
