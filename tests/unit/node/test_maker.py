@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.maker_images import RAW, RELEASES, SECTOR
+from tests.maker_images import PARTITIONS, RAW, RELEASES, SECTOR
 from tests.unit.node.maker_rig import END_AT, MARKER_AT, SIZE, W1, Live, cluster_of, live
 
 FAMILIES = sorted(RELEASES)
@@ -256,17 +256,13 @@ def test_a_machine_whose_last_report_was_lost_is_not_written_again(machine: Live
 def test_partitions_that_makers_make_are_ours_only_with_our_marker(machine: Live) -> None:
     """A machine that is armed again: its disk holds the maker's partitions, and our marker."""
     machine.boot()
-    for name in ("p1", "p2"):
-        machine.file(name, bytes(1 << 20))
-    labels = {"flatcar": ("OEM", "ROOT"), "fedora-coreos": ("boot", "root")}[machine.family]
-    machine.file(
-        "partitions",
-        "".join(f"{machine.folder / p} {label}\n" for p, label in zip(("p1", "p2"), labels, strict=True)),
-    )
+    labels = sorted({name for rows in PARTITIONS.values() for name, *_ in rows})
+    parts = [(machine.file(f"part-{label}", bytes(1 << 20)), label) for label in labels]
+    machine.file("partitions", "".join(f"{part} {label}\n" for part, label in parts))
     machine.rack.operator("POST", "/v1/machines/w1/arm", json={})
     machine.forget_call()
-    machine.boot()
-    assert machine.was_called
+    said = machine.boot()
+    assert machine.was_called, said
     assert machine.rack.record().state == "installed"
 
     with machine.disk.open("r+b") as disk:  # somebody else's marker, or none
@@ -276,6 +272,7 @@ def test_partitions_that_makers_make_are_ours_only_with_our_marker(machine: Live
     machine.forget_call()
     said = machine.boot()
     assert "holds data that is not ours" in said
+    assert [str(part) for part, _ in parts if f"{part} partition" not in said] == []
     assert not machine.was_called
 
 
