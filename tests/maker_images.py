@@ -5,6 +5,7 @@ import hashlib
 import lzma
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from bootstrap import families, rooms
@@ -39,6 +40,7 @@ def kernel(version: str, magic: bytes = b"HdrS") -> bytes:
     return b"MZ".ljust(514, b"\0") + magic + f" kernel {version}".encode() * 100
 
 
+@cache
 def raw_disk(family: str, version: str) -> bytes:
     """A disk with the family's partition table, a boot sector, and known bytes in each partition."""
     rows = tuple(
@@ -58,10 +60,11 @@ def raw_disk(family: str, version: str) -> bytes:
     return bytes(raw)
 
 
-def release(family: str, version: str = "", raw: bytes = b"") -> Mapping[str, bytes]:
+@cache
+def release(family: str, version: str = "") -> Mapping[str, bytes]:
     """The files of a release by name."""
     version = version or RELEASES[family]
-    raw = raw or raw_disk(family, version)
+    raw = raw_disk(family, version)
     if family == "flatcar":
         return {
             "flatcar_production_pxe.vmlinuz": kernel(version),

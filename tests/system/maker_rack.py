@@ -39,9 +39,12 @@ LSBLK = """\
 #!/bin/sh
 case $* in
 *--json*) exec /usr/bin/lsblk "$@" "$DISK" | /usr/bin/jq '.blockdevices[] |= (.type = "disk" | .serial = "S-TARGET")' ;;
+*MOUNTPOINT*) /usr/bin/lsblk "$@" | sed 's/ loop\\b/ disk/' ;;
 *) exec /usr/bin/lsblk "$@" ;;
 esac
 """
+# A flush of the whole computer is no part of this.
+SYNC = '#!/bin/sh\n[ $# = 0 ] || exec /bin/sync "$@"\n'
 # What Debian has not and the engine asks for: there is no policy here that it could label by.
 SETFILES = "#!/bin/sh\nexec cat >/dev/null\n"
 
@@ -191,7 +194,9 @@ class LiveSystem:
         (self.folder / "bin").mkdir(parents=True)
         (self.folder / "by-path").mkdir()
         (self.folder / "cmdline").write_text(self.arguments + "\n")
-        ends = {"lsblk": LSBLK, "reboot": "#!/bin/sh\n:\n", maker(self.family).command[0]: STAND_IN}
+        nothing = "#!/bin/sh\n:\n"
+        ends = {"lsblk": LSBLK, "sync": SYNC, "reboot": nothing, "udevadm": nothing}
+        ends[maker(self.family).command[0]] = STAND_IN
         for name, text in {**ends, **self.tools}.items():
             (self.folder / "bin" / name).write_text(text)
             (self.folder / "bin" / name).chmod(0o755)

@@ -237,7 +237,7 @@ def cluster_of(family: str, **disk: Any) -> Cluster:
 def image_of(family: str) -> tuple[Manifest, dict[str, bytes], bytes]:
     """Return the family's image, its files by their sums, and the disk that it unpacks to."""
     raw = raw_disk(family, RELEASES[family])
-    content = next(c for n, c in release(family, raw=raw).items() if n.endswith((".bz2", ".xz")))
+    content = next(c for n, c in release(family).items() if n.endswith((".bz2", ".xz")))
     sum_ = hashlib.sha256(content).hexdigest()
     image = replace(
         IMAGE, family=family, release=RELEASES[family], disk=Artifact(sum_, len(content)), raw_size=RAW
