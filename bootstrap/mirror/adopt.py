@@ -134,12 +134,12 @@ def key_of(os_: Os, found: Release) -> str:
 def _taken(os_: Os, found: Release, folder: Path, cache: Path, progress: Progress) -> Manifest:
     paths = {name: files.place(folder, entry.path) for name, entry in found.parts.items()}
     _refuse_other_machines(paths["kernel"])
-    progress(f"unpacking {paths['disk'].name} once, to know its size")
-    raw_size = _raw_size(paths["disk"])
     parts = {}
     for name, entry in found.parts.items():
         progress(f"taking {paths[name].name} into the store")
         parts[name] = _imported(cache, paths[name], entry)
+    progress(f"unpacking {paths['disk'].name} once, to know its size")
+    raw_size = _raw_size(paths["disk"])
     return Manifest(
         key=key_of(os_, found),
         family=os_.family,
