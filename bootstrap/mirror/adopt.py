@@ -59,6 +59,15 @@ def lacks(cluster: Cluster, base: Path, cache: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line is not None)
 
 
+def not_yet(cluster: Cluster, base: Path, cache: Path) -> tuple[str, ...]:
+    """Return `lacks`, each line as a part of a plan; a mirror that cannot be read is one of them, and no error."""
+    try:
+        lines = lacks(cluster, base, cache)
+    except (MirrorError, OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        lines = (f"{error}",)
+    return tuple(f"not yet: {line}\n" for line in lines)
+
+
 def _stored(os_: Os, cache: Path) -> Manifest | None:
     return artifacts.find_manifest(cache, os_.family, os_.release, os_.kernel)
 
