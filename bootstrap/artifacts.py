@@ -37,7 +37,7 @@ class Manifest:
     """One operating system image: what boots the installer, and what it writes to the disk.
 
     `raw_size` is the size of `disk` in bytes when decompressed; `built` is an RFC 3339 time; `key` names all
-    that went in.
+    that went in. `rootfs` is the third file of live systems that have one; `version` what a channel was at.
     """
 
     key: str
@@ -50,11 +50,22 @@ class Manifest:
     initrd: Artifact
     disk: Artifact
     raw_size: int
+    rootfs: Artifact | None = None
+    version: str = ""
+
+    @property
+    def parts(self) -> Mapping[str, Artifact]:
+        """Return the files that the image is made of, by what they are for."""
+        found = {"kernel": self.kernel, "initrd": self.initrd, "rootfs": self.rootfs, "disk": self.disk}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files that the image is made of."""
-        return (self.kernel, self.initrd, self.disk)
+        return tuple(self.parts.values())
+
+
+_PARTS = ("kernel", "initrd", "rootfs", "disk")
 
 
 def artifact_path(cache: Path, sha256: str) -> Path:
@@ -173,7 +184,7 @@ def _selected(cache: Path, wanted: tuple[str, str, str]) -> tuple[Path | None, M
 
 
 def _lack(cache: Path, manifest: Manifest) -> str | None:
-    for name, artifact in zip(("kernel", "initrd", "disk"), manifest.artifacts, strict=True):
+    for name, artifact in manifest.parts.items():
         if not present(cache, artifact):
             found = "is damaged" if _damaged(cache, artifact).exists() else "is missing"
             return f"is not complete: its {name} {artifact.sha256[:SHOWN]} {found} - image build"
@@ -190,7 +201,7 @@ def _read(file: Path) -> Manifest | None:
         # One of an earlier version has no sum; where one bit changed its name, the rest is refused as well.
         if values.pop("sum", None) not in {None, _sum(values)}:
             return None
-        files = {name: Artifact(**values[name]) for name in ("kernel", "initrd", "disk")}
+        files = {name: Artifact(**values[name]) for name in _PARTS if values.get(name) or name != "rootfs"}
         return Manifest(**{**values, **files})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         # Written by another version, or damaged: an image that we cannot read is an image to build again.

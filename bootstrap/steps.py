@@ -9,7 +9,7 @@ from bootstrap import background, binaries, node_programs, packages
 from bootstrap.apply.control_plane import apply_cluster
 from bootstrap.apply.run import Outcome
 from bootstrap.apply.sites import site_of, trees_with
-from bootstrap.artifacts import find_manifest, load_manifest
+from bootstrap.artifacts import load_manifest
 from bootstrap.containers.serving import publish
 from bootstrap.disk import finish_bundle, read_bundle, write_bundle
 from bootstrap.engines import engine_of
@@ -23,11 +23,13 @@ from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys
 from bootstrap.kubernetes.tree import LocalFile
 from bootstrap.lab.rack import Rack
+from bootstrap.mirror.adopt import adopt, lacks, makers
+from bootstrap.mirror.folder import folder_of
 from bootstrap.model import Cluster, DebianImage, Os
 from bootstrap.operator import Operator
 from bootstrap.plan import plan
 from bootstrap.power import PowerState
-from bootstrap.progress import Reporter
+from bootstrap.progress import Progress, Reporter
 from bootstrap.render.bundle import Bundle, digest, render_bundle
 from bootstrap.rendering import with_lab_key
 from bootstrap.workplace import Workplace
@@ -100,7 +102,8 @@ def programs(run: Run) -> Mapping[str, LocalFile]:
         return {}
     with run.reporter.step("programs") as progress:
         found = binaries.resolve(run.cluster, base=run.base, cache=run.place.cache, progress=progress)
-        node_programs.record(run.place.work, binaries.node_artifacts(found, run.place.cache))
+        plugins = binaries.plugins_for_nodes(run.cluster, found)
+        node_programs.record(run.place.work, binaries.node_artifacts(found, run.place.cache, plugins))
         run.reporter.say(f"Kubernetes {run.cluster.kubernetes.version}: {', '.join(found)}")
     return found
 
@@ -135,17 +138,29 @@ def build_images(run: Run) -> tuple[str, ...]:
         wanted = {pool.os: pool.name for pool in run.cluster.pools if members(run.cluster, pool.name)}
         if any(os_.family == BUILT_HERE for os_ in wanted):
             packages.ensure(HOST_PACKAGES, progress)
-        for os_, pool in wanted.items():
+        for os_ in wanted:
             if os_.family == BUILT_HERE:
                 wanted_options = options(os_, run.cluster.images.debian)
                 if load_manifest(run.place.cache, image_key(wanted_options)) is None:
                     built.append(image_name(os_))
                 manifest = build(wanted_options, run.place.cache, progress)
                 run.reporter.say(f"{image_name(os_)}: {manifest.key[:12]}")
-            elif find_manifest(run.place.cache, os_.family, os_.release, os_.kernel) is None:
-                raise PreflightError(f"pool {pool}: no image of {image_name(os_)} is in {run.place.cache}")
+        built += _take(run, progress)
         host_root.for_lab(run.cluster, run.place.cache, progress)
     return tuple(built)
+
+
+def _take(run: Run, progress: Progress) -> list[str]:
+    """Take the makers' images from the mirror; return the names of those taken now. Raises as `build_images`."""
+    if lines := lacks(run.cluster, run.base, run.place.cache):
+        raise PreflightError("\n".join(lines))
+    folder = folder_of(run.cluster, run.base, run.place.cache)
+    taken = []
+    for os_, maker in makers(run.cluster).items():
+        manifest, is_new = adopt(os_, maker, folder, run.place.cache, progress)
+        taken += [image_name(os_)] * is_new
+        run.reporter.say(f"{image_name(os_)}: {manifest.version}, {manifest.key[:12]}")
+    return taken
 
 
 def options(os_: Os, extra: DebianImage) -> Options:

@@ -19,6 +19,7 @@ MACHINES = frozenset(
         "test_image_build",
         "test_lab_hosts",
         "test_lab_real",
+        "test_makers_machine",
         "test_spine",
         "test_waiting",
     }

@@ -158,7 +158,8 @@ def _live(cluster: Cluster, load: Loading, asker: Asker, *, arm: str, reason: st
     if arm == DISCOVER:
         # It tells us which live system it runs: one that is accepted goes on in it, if its pool's is the same.
         extra = (*extra, f"{IMAGE_ARGUMENT}={load.image.initrd.sha256}")
-    live = LiveBoot(mac=asker.mac, base_url=cluster.base_url, arm=arm, extra=extra)
+    rootfs = url_of(cluster, load.image.rootfs) if load.image.rootfs else None
+    live = LiveBoot(mac=asker.mac, base_url=cluster.base_url, arm=arm, rootfs_url=rootfs, extra=extra)
     return ipxe.install_script(
         kernel_url=url_of(cluster, load.image.kernel),
         initrd_url=url_of(cluster, load.image.initrd),

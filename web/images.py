@@ -55,4 +55,9 @@ def _kind(pool: Pool) -> tuple[str, str, str]:
 
 def url_of(cluster: Cluster, artifact: Artifact) -> str:
     """Return where machines fetch `artifact`: plain HTTP, as its name is its checksum."""
-    return f"{cluster.base_url}/artifacts/sha256/{artifact.sha256}"
+    return f"{cluster.base_url}/{path_of(artifact)}"
+
+
+def path_of(artifact: Artifact) -> str:
+    """Return where nginx serves `artifact`, on each of its listeners."""
+    return f"artifacts/sha256/{artifact.sha256}"

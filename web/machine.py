@@ -15,6 +15,7 @@ from bootstrap.records.evidence import evidence_of
 from bootstrap.records.inventory import own_cards
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
+from bootstrap.render.machines import family_of
 from bootstrap.state import Put, Write
 from bootstrap.states import IllegalTransition, State
 from web import evidence
@@ -34,7 +35,7 @@ from web.bodies import (
 from web.hot import Asked, Hot
 from web.identity import local_address, mac_of
 from web.ignition import answer
-from web.images import url_of
+from web.images import path_of, url_of
 from web.listeners import Access, Routes
 from web.site import Site
 
@@ -126,13 +127,21 @@ def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document:
     return {
         "attempt": record.attempts,
         "image": {
-            "url": url_of(cluster, image.disk),
+            "url": _image_url(cluster, record, image),
             "sha256": image.disk.sha256,
             "size": image.disk.size,
             "rawSize": image.raw_size,
         },
         "config": {"url": config, "sha256": document.etag},
     }
+
+
+def _image_url(cluster: Cluster, record: MachineRecord, image: Manifest) -> str:
+    """Return where the installer fetches the image: a maker's over TLS, ours by its sum alone."""
+    machine = cluster.machine_by_mac(record.mac)
+    if machine is None or family_of(cluster.pool(machine.pool)).maker is None:
+        return url_of(cluster, image.disk)
+    return f"{cluster.secure_url}/{path_of(image.disk)}"
 
 
 def _config(site: Site, record: MachineRecord) -> Document:

@@ -23,6 +23,9 @@ def check(call: Call, explain: str | None) -> None:
     sys.stdout.write(
         f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
     )
+    from bootstrap.mirror.adopt import not_yet  # noqa: PLC0415  # the help of a verb needs none of it
+
+    sys.stdout.writelines(not_yet(cluster, call.base(), call.place(cluster).cache))
 
 
 @click.command()

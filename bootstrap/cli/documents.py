@@ -12,6 +12,7 @@ from bootstrap.cli.results import stderr
 from bootstrap.disk import read_bundle, write_bundle
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys, preview_keys
+from bootstrap.mirror.adopt import not_yet
 from bootstrap.model import Cluster
 from bootstrap.node_programs import recorded
 from bootstrap.plan import plan as compare
@@ -57,6 +58,7 @@ def plan(call: Call) -> None:
     changes = compare(read_bundle(place.bundle), bundle, keys=lines)
     sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)
     sys.stdout.write(_hosts(call, cluster, was_applied=bool(recorded(place.work))))
+    sys.stdout.writelines(not_yet(cluster, call.base(), place.cache))
 
 
 def _hosts(call: Call, cluster: Cluster, *, was_applied: bool) -> str:

@@ -20,7 +20,10 @@ def image() -> None:
 @image.command()
 @click.pass_obj
 def build(call: Call) -> None:
-    """Build the Debian images that the configured pools need; does nothing for those that are there."""
+    """Build the Debian images that the configured pools need, and take those of other families from the mirror.
+
+    Does nothing for images that are there.
+    """
     cluster = call.cluster()
     require_root("image build")
     place = call.place(cluster)
@@ -62,4 +65,4 @@ def list_(call: Call) -> None:
 
 def files(manifest: artifacts.Manifest) -> list[tuple[str, artifacts.Artifact]]:
     """Return the files of an image by what they are for."""
-    return [("kernel", manifest.kernel), ("initrd", manifest.initrd), ("disk", manifest.disk)]
+    return list(manifest.parts.items())

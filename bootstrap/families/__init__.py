@@ -39,6 +39,24 @@ class LiveBoot:
         )
 
 
+DISK, IMAGE, CONFIG = "@disk", "@image", "@config"
+"""Places in the command line of a maker's installer: the chosen disk, the image's file, the machine's document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What a family takes from its maker: the files of a release, and the installer in its live system.
+
+    `parts` are patterns (fnmatch) for the names of the release's files, by what they are for: kernel, initrd, disk
+    and, where there is one, rootfs. `command` is the installer's command line, one word each, with DISK, IMAGE and
+    CONFIG where those belong. `image` is the name that the installer wants the image's file to have.
+    """
+
+    parts: Mapping[str, str]
+    command: tuple[str, ...]
+    image: str
+
+
 DISCOVER = "discover"
 """In place of the id of an installation: the live system only looks at the machine and waits."""
 
@@ -53,10 +71,15 @@ class OSFamily:
     must not run, mostly those that update the system on their own; `files` say the same where a unit is not
     enough. `core_groups` are what the user core is a member of; `kernels` the choices for `os.kernel`;
     `needs_rootfs` says that the image has a third file, fetched by the live system itself. `kernel_arguments`
-    gives the files that hand a pool's kernel arguments to the installed system's boot loader.
+    gives the files that hand a pool's kernel arguments to the installed system's boot loader; with
+    `ignition_arguments` its own Ignition does that.
 
-    `cni_plugins` is the folder of the CNI plugins, `resolv_conf` the file that names the real name servers, and
-    `container_files` are texts by path that make containerd read its configuration in /etc.
+    `maker` is set where image and installer are the maker's; without it the image is built by us and written by our
+    installer. `enabled` are units of the system's own that must run on a node.
+
+    `cni_plugins` is the folder of the CNI plugins: the system's own with `has_cni_plugins`, else one that they are
+    brought to. `resolv_conf` is the file that names the real name servers, and `container_files` are texts by path
+    that make containerd read its configuration in /etc.
     """
 
     title: str
@@ -73,3 +96,7 @@ class OSFamily:
     cni_plugins: str = "/opt/cni/bin"
     resolv_conf: str = "/run/systemd/resolve/resolv.conf"
     container_files: Mapping[str, str] = field(default_factory=dict)
+    maker: Maker | None = None
+    enabled: tuple[str, ...] = ()
+    has_cni_plugins: bool = False
+    ignition_arguments: bool = False

@@ -33,4 +33,5 @@ PLUGIN = OSFamily(
     kernel_arguments=kernel_arguments,
     files=(FOREIGN_ROUTES,),
     cni_plugins="/usr/lib/cni",
+    has_cni_plugins=True,
 )

@@ -1,6 +1,6 @@
 """Flatcar Container Linux: its PXE image runs from RAM until told to install."""
 
-from bootstrap.families import LiveBoot, OSFamily
+from bootstrap.families import CONFIG, DISK, IMAGE, LiveBoot, Maker, OSFamily
 from bootstrap.render.network import FOREIGN_ROUTES, networkd, timesyncd
 
 
@@ -12,6 +12,18 @@ def live_args(boot: LiveBoot) -> tuple[str, ...]:
     return ("flatcar.first_boot=1", *boot.shared_args)
 
 
+# flatcar-install unpacks a file by its name's end, and puts the document on the partition OEM, where the first boot
+# from the disk finds it. It checks no signature of a local file: the mirror did, and the sum was compared.
+MAKER = Maker(
+    parts={
+        "kernel": "flatcar_production_pxe.vmlinuz",
+        "initrd": "flatcar_production_pxe_image.cpio.gz",
+        "disk": "flatcar_production_image.bin.bz2",
+    },
+    command=("flatcar-install", "-d", DISK, "-f", IMAGE, "-i", CONFIG),
+    image="flatcar_production_image.bin.bz2",
+)
+
 PLUGIN = OSFamily(
     title="Flatcar Container Linux",
     live_args=live_args,
@@ -21,6 +33,9 @@ PLUGIN = OSFamily(
     # update-engine fetches a new system, locksmithd restarts into it: when is the operator's to say.
     masked=("locksmithd.service", "update-engine.service"),
     files=(FOREIGN_ROUTES,),
+    maker=MAKER,
+    ignition_arguments=True,
+    enabled=("containerd.service",),
     # Its containerd reads a file below /usr, which cannot be written, unless told otherwise.
     container_files={
         "/etc/systemd/system/containerd.service.d/10-firstlight.conf": (

@@ -51,6 +51,12 @@ def family_of(cluster: Cluster, machine: Machine) -> OSFamily:
     return rooms.load(families, name, OSFamily, where=f"pools.{machine.pool}.os.family")
 
 
+def pools_without_plugins(cluster: Cluster) -> tuple[str, ...]:
+    """Return the pools with machines whose operating system brings no CNI plugins: they get ours."""
+    lacking = {m.pool for m in cluster.machines if not family_of(cluster, m).has_cni_plugins}
+    return tuple(pool.name for pool in cluster.pools if pool.name in lacking)
+
+
 def node_documents(cluster: Cluster, machine: Machine, ca: bytes, network: PodNetwork) -> dict[str, HostFile]:
     """Return the documents of `machine` by absolute path, sorted; their content is bytes, never a Secret.
 

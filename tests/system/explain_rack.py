@@ -309,7 +309,9 @@ def _make_image(folder: Path, cache: Path) -> None:
         kernel_version="6.12",
         built="2026-01-01T00:00:00Z",
         raw_size=4000,
-        **parts,
+        kernel=parts["kernel"],
+        initrd=parts["initrd"],
+        disk=parts["disk"],
     )
     save_manifest(cache, manifest)
 

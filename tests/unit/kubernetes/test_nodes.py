@@ -163,7 +163,7 @@ def test_containerd_of_every_family_uses_the_same_cgroups_and_finds_its_plugins(
 
     assert found["version"] == 2
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": True}
-    plugins = {"debian": "/usr/lib/cni", "flatcar": "/opt/cni/bin", "fedora-coreos": "/usr/libexec/cni"}
+    plugins = {"debian": "/usr/lib/cni", "flatcar": "/opt/cni/bin", "fedora-coreos": "/opt/cni/bin"}
     assert cri["cni"] == {"bin_dir": plugins[family], "conf_dir": "/etc/cni/net.d"}
     assert cri["sandbox_image"] == "localhost/pause:1"
 
