@@ -18,7 +18,10 @@ READY, NOT_READY = "ready", "node-not-ready"
 _RUNS = frozenset({"ignition-ok", "ignition-error", "facts", "begin", "complete", "failed", "booted"})
 _WAITS = frozenset({"script:wait", "script:rescue"})
 _IPXE_BEGINS = frozenset({"ipxe-discover", "boot-script-ok", "boot-script-error"})
-_LATER = frozenset({"tftp-sent", "tftp-failed", "tftp-not-found", "ipxe-dhcp", "boot-script-ok", "script"})
+_LATER = frozenset(
+    {"loader-sent", "loader-error", "tftp-failed", "tftp-not-found", "ipxe-dhcp", "boot-script-ok", "script"}
+)
+_LOADERS = frozenset({"loader-offered", "http-loader-offered"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ def _begins(step: Step, before: Sequence[Step]) -> bool:
 
 def _is_of_firmware(step: Step) -> bool:
     # In proxy mode dnsmasq tells of no DISCOVER.
-    return "firmware-discover" in step.marks or {"offer", "loader-offered"} <= step.marks
+    return "firmware-discover" in step.marks or ("offer" in step.marks and bool(step.marks & _LOADERS))
 
 
 def _is_of_ipxe(step: Step) -> bool:
