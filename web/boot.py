@@ -30,8 +30,8 @@ from web.unlisted import card_of
 
 log = logging.getLogger(__name__)
 
-OUR_ARCHS = frozenset({"", "i386", "x86_64"})
-"""What iPXE says of machines that our images are for (${buildarch}); its builds for BIOS say i386 of all of them."""
+OTHER_ARCHS = frozenset({"arm32", "arm64", "loong64", "riscv32", "riscv64"})
+"""What iPXE says (${buildarch}) on machines that our images are not for."""
 IMAGE_ARGUMENT = "firstlight.image"
 """The kernel argument by which a live system knows which one it is (configs/installer/discover reads it)."""
 
@@ -99,9 +99,9 @@ def loading(site: Site, mac: str, arch: str = "") -> Loading:
     machine = site.cluster.machine_by_mac(mac)
     if machine is None:
         pool, image = inventory_image(site) or (None, None)
-        return Loading(pool=pool, image=image if arch in OUR_ARCHS else None)
+        return Loading(pool=pool, image=None if arch in OTHER_ARCHS else image)
     pool = site.cluster.pool(machine.pool)
-    if arch not in OUR_ARCHS:
+    if arch in OTHER_ARCHS:
         return Loading(machine=machine, pool=pool, lack=f"is for x86-64 machines, and this one is {arch}")
     image = site.images(pool)
     return Loading(
