@@ -221,8 +221,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("tftp-not-found"),
         missing=_marks("tftp-sent"),
         cause="it asked TFTP for {file}, which is not there",
-        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that; for arm64 a loader "
-        "must be named: appliance.pxe.loader (docs/dhcp.md)",
+        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that; for arm64 a "
+        "loader must be named: appliance.pxe.loader (docs/dhcp.md)",
     ),
     Rule(
         name="tftp-cut",
@@ -248,7 +248,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("loader-error"),
         missing=_marks("loader-sent ipxe-dhcp"),
         cause="its firmware asked for {file} by HTTP, and got {status}",
-        remedy="404: we have no loader for it: appliance.pxe.loader, or the package ipxe (docs/dhcp.md); else log/serve.log",
+        remedy="404: we have no loader for it: appliance.pxe.loader, or the package ipxe (docs/dhcp.md); else "
+        "log/serve.log",
     ),
     Rule(
         name="http-boot-blocked",

@@ -25,7 +25,7 @@ class Firmware:
 
     @property
     def is_http(self) -> bool:
-        """Return whether this is HTTP boot (UEFI 2.10, section 24.7): a URL as boot file, and not one packet of TFTP."""
+        """Return whether this is HTTP boot (UEFI 2.10, section 24.7): a URL as boot file, and no packet of TFTP."""
         return self.name.startswith("http-")
 
     def boot_file(self, base: str) -> str | None:
@@ -60,7 +60,9 @@ TABLE: tuple[Firmware, ...] = (
     Firmware(name="http-efi64", archs=(16,), loader="ipxe-x86_64.efi", note=_BY_HTTP),
     Firmware(name="http-arm32", archs=(18,), loader=None, note="no distribution carries an arm32 loader"),
     Firmware(name="http-arm64", archs=(19,), loader="ipxe-arm64.efi", note=_BY_HTTP),
-    Firmware(name="http-bios", archs=(20,), loader=None, note="a BIOS boots by PXE: switch its firmware to that"),
+    Firmware(
+        name="http-bios", archs=(20,), loader=None, note="a BIOS boots by PXE: switch its firmware to that"
+    ),
 )
 
 
