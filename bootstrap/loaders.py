@@ -1,13 +1,12 @@
 """Puts the iPXE loaders where they are sent from, by TFTP or by HTTP: checked, and nothing else beside them."""
 
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -177,12 +176,12 @@ def _remove_others(root: Path, kept: Iterable[str]) -> list[Path]:
 class Guard:
     """Looks every second, in a thread, whether the loaders in `root` are as they were placed, and mends them.
 
-    It says so in the log `told`.
+    `tell` is called with a sentence about each that was not.
     """
 
-    def __init__(self, root: Path, told: logging.Logger) -> None:
+    def __init__(self, root: Path, tell: Callable[[str], object]) -> None:
         self._root = root
-        self._told = told
+        self._tell = tell
         files = (path for path in root.rglob("*") if path.is_file())
         self._placed = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
         self._thread = threading.Thread(target=self._run, name="loaders", daemon=True)
@@ -198,19 +197,19 @@ class Guard:
             OSError: something cannot be written or removed.
         """
         for path in _remove_others(self._root, self._placed):
-            self._told.error("%r was put among the loaders: removed", str(path))
+            self._tell(f"{str(path)!r} was put among the loaders: removed")
         for name, content in self._placed.items():
             if _is_same(self._root / name, content):
                 continue
             _write(self._root, name, content)
-            self._told.error("the loader %s was damaged or changed: written anew", self._root / name)
+            self._tell(f"the loader {self._root / name} was damaged or changed: written anew")
 
     def _run(self) -> None:
         while self._root.is_dir():
             try:
                 self.look()
             except OSError as error:
-                self._told.warning("could not look after the loaders: %s", error)
+                self._tell(f"could not look after the loaders: {error}")
             time.sleep(LOOK_SECONDS)
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bootstrap import config, loaders
@@ -152,7 +153,7 @@ def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:
     wanted = loaders.sources("tftp", cluster.appliance.pxe.loader, cache)
     for source in loaders.place(runtime / "tftp", wanted):
         log.info("no loader for %s machines: %s is not there or too big", source.firmware, source.path)
-    loaders.Guard(runtime / "tftp", log).start()
+    loaders.Guard(runtime / "tftp", partial(log.error, "%s")).start()
 
 
 def _log_to_stderr(level: int) -> None:

@@ -25,9 +25,12 @@ class HttpLoaders:
         self._cache, self._folder, self._debian = cache, folder, debian
         self._stamp: Stamp | None = None
         self._guard: loaders.Guard | None = None
+        self._damaged: list[str] = []
 
-    def look(self, configured: Loaders) -> None:
+    def look(self, configured: Loaders) -> tuple[str, ...]:
         """Place the loaders anew if they or the configuration have changed, else put right what was damaged here.
+
+        Return a sentence about each that was.
 
         One that is missing, or not what the configuration means, is named in the log and not sent; firmware that asks
         for it hears 404, and goes on with its boot order.
@@ -38,12 +41,14 @@ class HttpLoaders:
         wanted = loaders.sources("http", configured, self._cache, self._debian)
         stamp = tuple((source, *_mark(source.path)) for source in wanted)
         if stamp == self._stamp and self._guard is not None:
+            self._damaged.clear()
             self._guard.look()
-            return
+            return tuple(self._damaged)
         for source in loaders.place(self._folder, [source for source in wanted if _is_right(source)]):
             log.info("no loader for %s machines: %s is not there", source.firmware, source.path)
-        self._guard = loaders.Guard(self._folder, log)
+        self._guard = loaders.Guard(self._folder, self._damaged.append)
         self._stamp = stamp
+        return ()
 
 
 def _is_right(source: loaders.Source) -> bool:

@@ -71,7 +71,8 @@ class Scrubbing:
         # Documents that are just being replaced look wrong for a moment, not twice.
         if not (is_as_rendered() or is_as_rendered()):
             self._mend_script()
-        self._loaders.look(self._site.cluster.appliance.pxe.loader)
+        for damage in self._loaders.look(self._site.cluster.appliance.pxe.loader):
+            self._tell(damage)
         for path, before in self._sums.items():
             found = sum_of(path)
             if before is not None and found != before:
