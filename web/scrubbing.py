@@ -52,7 +52,7 @@ class Scrubbing:
         """Start the thread; the loaders are in their place before the first machine asks."""
         try:
             self._loaders.look(self._site.cluster.appliance.pxe.loader)
-        except OSError as error:
+        except (OSError, FirstlightError) as error:
             log.warning("the loaders for UEFI HTTP boot could not be placed: %s", error)
         self._thread.start()
 
