@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from bootstrap import config
+from bootstrap import config, loaders
 from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
 from bootstrap.sums import Sums
-from pxe import dnsmasq, interfaces, loaders, probe, report, urgent
+from pxe import dnsmasq, interfaces, probe, report, urgent
 from pxe.events import Event
 from pxe.leases import Leases
 from pxe.observe import Observer
@@ -149,9 +150,10 @@ def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:
     cache = Path(os.environ.get("FIRSTLIGHT_CACHE") or work.parent / "cache")
     runtime.mkdir(parents=True, exist_ok=True)
     runtime.chmod(loaders.FOLDER_MODE)
-    for source in loaders.place(runtime / "tftp", loaders.sources(cluster.appliance.pxe.loader, cache)):
+    wanted = loaders.sources("tftp", cluster.appliance.pxe.loader, cache)
+    for source in loaders.place(runtime / "tftp", wanted):
         log.info("no loader for %s machines: %s is not there or too big", source.firmware, source.path)
-    loaders.Guard(runtime / "tftp").start()
+    loaders.Guard(runtime / "tftp", partial(log.error, "%s")).start()
 
 
 def _log_to_stderr(level: int) -> None:

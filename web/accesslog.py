@@ -32,7 +32,7 @@ KEPT_OF_OTHERS = 512
 _LINE = re.compile(
     rb'^\{"time":"[^"]{1,40}","epoch":(?P<epoch>[0-9.]{1,20}),"address":"(?P<address>[0-9.]{7,15})",'
     rb'"listener":"public","request":"(?:GET|HEAD) (?P<path>/(?:boot\.ipxe|ipxe|artifacts/sha256/|v1/ignition/'
-    rb'|localboot\.)[^ "\\]{0,2048}) HTTP/1\.[01]","status":(?P<status>\d{3}),"bytes":\d+,'
+    rb'|localboot\.|loader/ipxe-)[^ "\\]{0,2048}) HTTP/1\.[01]","status":(?P<status>\d{3}),"bytes":\d+,'
     rb'"seconds":(?P<seconds>[0-9.]{1,12}),',
     re.MULTILINE,
 )
@@ -43,6 +43,7 @@ _WHAT = (
     ("/artifacts/sha256/", "artifact"),
     ("/v1/ignition/", "ignition"),
     ("/localboot.", "localboot"),
+    ("/loader/", "loader"),
 )
 SHOWN = 12  # digits of a sum that stand for it
 

@@ -30,6 +30,8 @@ from web.unlisted import card_of
 
 log = logging.getLogger(__name__)
 
+OTHER_ARCHS = frozenset({"arm32", "arm64", "loong64", "riscv32", "riscv64"})
+"""What iPXE says (${buildarch}) on machines that our images are not for."""
 IMAGE_ARGUMENT = "firstlight.image"
 """The kernel argument by which a live system knows which one it is (configs/installer/discover reads it)."""
 
@@ -59,7 +61,7 @@ def script(site: Site, asker: Asker) -> str:
         StateError: the store cannot be read.
     """
     cluster = site.cluster  # identify, match
-    load = loading(site, asker.mac)
+    load = loading(site, asker.mac, asker.said.arch)
     key = load.image.key if load.image else None
 
     def decided(record: MachineRecord | None) -> Boot:
@@ -89,13 +91,18 @@ class Loading:
     lack: str = ""
 
 
-def loading(site: Site, mac: str) -> Loading:
-    """Return what the machine `mac` may load; one that nobody listed, what can look at it."""
+def loading(site: Site, mac: str, arch: str = "") -> Loading:
+    """Return what the machine `mac` may load; one that nobody listed, what can look at it.
+
+    A machine whose iPXE says that it is for another processor than our images (`arch`) may load none of them.
+    """
     machine = site.cluster.machine_by_mac(mac)
     if machine is None:
         pool, image = inventory_image(site) or (None, None)
-        return Loading(pool=pool, image=image)
+        return Loading(pool=pool, image=None if arch in OTHER_ARCHS else image)
     pool = site.cluster.pool(machine.pool)
+    if arch in OTHER_ARCHS:
+        return Loading(machine=machine, pool=pool, lack=f"is for x86-64 machines, and this one is {arch}")
     image = site.images(pool)
     return Loading(
         machine=machine, pool=pool, image=image, lack=lack_of(site.images, pool) if image is None else ""

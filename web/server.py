@@ -27,6 +27,7 @@ from web.bundle import read_rendered
 from web.composing import keep_accepted, read_joining
 from web.credentials import Credentials
 from web.images import CachedImages
+from web.loaders import HttpLoaders
 from web.quiet import OneAMinute
 from web.scrubbing import Scrubbing
 from web.watch import Watcher
@@ -86,7 +87,7 @@ def load(cache: Path) -> Callable[..., Any]:
     Watcher(site).start()
     site.access_log.start()
     Approver(site).start()
-    Scrubbing(site, images.scrubber).start()
+    Scrubbing(site, images.scrubber, HttpLoaders(cache)).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.
     gc.collect()
     gc.freeze()

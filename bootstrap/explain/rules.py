@@ -208,7 +208,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="loader-does-not-start",
-        seen=_marks("tftp-sent"),
+        seen=_marks("loader-sent"),
         missing=_marks("ipxe-dhcp url-offered boot-script-ok"),
         cause="{file} was sent to the end, and iPXE never asked for an address: the firmware (arch {arch}, {firmware}) "
         "does not start this loader",
@@ -221,7 +221,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("tftp-not-found"),
         missing=_marks("tftp-sent"),
         cause="it asked TFTP for {file}, which is not there",
-        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that",
+        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that; for arm64 a "
+        "loader must be named: appliance.pxe.loader (docs/dhcp.md)",
     ),
     Rule(
         name="tftp-cut",
@@ -243,9 +244,25 @@ RULES: tuple[Rule, ...] = (
         patience=ONCE,
     ),
     Rule(
+        name="http-loader-missing",
+        seen=_marks("loader-error"),
+        missing=_marks("loader-sent ipxe-dhcp"),
+        cause="its firmware asked for {file} by HTTP, and got {status}",
+        remedy="404: we have no loader for it: appliance.pxe.loader, or the package ipxe (docs/dhcp.md); else "
+        "log/serve.log",
+    ),
+    Rule(
+        name="http-boot-blocked",
+        seen=_marks("http-loader-offered firmware-request"),
+        missing=_marks("loader-sent loader-error loader-offered ipxe-dhcp"),
+        cause="its firmware boots by HTTP, was told {file}, and never asked for it: HTTP does not come through",
+        remedy="let TCP to {url} pass the firewall of this computer and of the switch",
+        patience=ONCE,
+    ),
+    Rule(
         name="no-loader",
         seen=_marks("no-loader-offered firmware-dhcp"),
-        missing=_marks("loader-offered url-offered"),
+        missing=_marks("loader-offered http-loader-offered url-offered"),
         cause="its firmware (arch {arch}, {firmware}) gets no loader from us: {note}",
         remedy="choose PXE for IPv4 in its firmware's setup, BIOS or UEFI on x86-64 (docs/dhcp.md)",
         patience=ONCE,

@@ -24,7 +24,7 @@ HTTP_ERROR = 400
 _ASKED = {"discover": "DHCP DISCOVER", "request": "DHCP REQUEST", "inform": "DHCP INFORM"}
 _ANSWERED = {"offer": "DHCP OFFER", "ack": "DHCP ACK"}
 _TFTP = {"tftp-sent": "TFTP sent", "tftp-failed": "TFTP:", "tftp-not-found": "TFTP:"}
-_OFFERED = {"boot.ipxe": "url-offered", "http-boot-not-yet": "no-loader-offered"}
+_OFFERED = {"boot.ipxe": "url-offered", "none": "no-loader-offered"}  # else a loader by HTTP
 _MARKS: Mapping[str, str] = {  # of the ledger's own events; the rest has the event's name as its mark
     "fetched": "ignition-ok",
     "already-installed": "complete",
@@ -36,8 +36,8 @@ _MARKS: Mapping[str, str] = {  # of the ledger's own events; the rest has the ev
 class Request:
     """A request of a machine to nginx, from its log; the same again is counted.
 
-    `what` is boot-script, script, kernel, initrd, image, artifact, ignition or localboot. `at` is when it began, in
-    seconds since the epoch.
+    `what` is loader, boot-script, script, kernel, initrd, image, artifact, ignition or localboot. `at` is when it
+    began, in seconds since the epoch.
     """
 
     at: float
@@ -92,6 +92,8 @@ def of_request(request: Request) -> Step:
     """Return what a line of nginx's log tells."""
     is_error = request.status >= HTTP_ERROR
     marks = {f"{request.what}-{'error' if is_error else 'ok'}"}
+    if request.what == "loader" and not is_error:
+        marks.add("loader-sent")
     if request.what in {"kernel", "initrd", "artifact"}:
         marks.add("load-error" if is_error else "load-ok")
     times = f", {request.count} times" if request.count > 1 else ""
@@ -119,6 +121,7 @@ def _of_packet(event: Event) -> Step:
     else:
         text = f"{_TFTP.get(event.what, event.what)} {detail}"
         file = detail.partition(" ")[0]
+        marks |= {"loader-sent"} if event.what == "tftp-sent" else set()
     arch_text = f" (arch {arch})" if arch is not None else ""
     return Step(
         at=event.time,
@@ -138,7 +141,7 @@ def _asker(detail: str, arch: int | None) -> str:
 
 def _offered(file: str, arch: int | None) -> set[str]:
     if file.startswith("http"):
-        return {_OFFERED.get(file.rpartition("/")[2], "http-boot-offered")}
+        return {_OFFERED.get(file.rpartition("/")[2], "http-loader-offered")}
     if file:
         return {"loader-offered"}
     return {"no-loader-offered"} if arch is not None else set()

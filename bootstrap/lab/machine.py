@@ -9,6 +9,7 @@ from typing import Literal
 
 from bootstrap.errors import LabError
 from bootstrap.model import Cluster, LabDisk, LabMachine
+from bootstrap.model.lab import VmFirmware
 
 Accel = Literal["tcg", "kvm"]
 
@@ -55,7 +56,7 @@ class Vm:
     name: str
     mac: str
     uuid: str
-    firmware: Literal["bios", "uefi"]
+    firmware: VmFirmware
     cpus: int | None
     memory: int
     disks: tuple[LabDisk, ...]
@@ -64,6 +65,11 @@ class Vm:
     def folder(self) -> str:
         """Return the folder of its disks and sockets, relative to the work folder."""
         return f"lab/{self.name}"
+
+    @property
+    def is_uefi(self) -> bool:
+        """Return whether its firmware is OVMF, whichever way it boots from the network."""
+        return self.firmware != "bios"
 
     @property
     def tap(self) -> str:
@@ -175,12 +181,18 @@ def _firmware(vm: Vm, ovmf: Ovmf | None) -> tuple[str, ...]:
         # The rack has IPv4 only; a firmware that tries IPv6 first waits a minute for nothing.
         *("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"),
         *("-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n"),
+        # Without PXE, HTTP boot is what is left of the network card.
+        *(
+            ("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
+            if vm.firmware == "uefi-http"
+            else ()
+        ),
     )
 
 
 def _network(vm: Vm) -> tuple[str, ...]:
     # QEMU's network ROM is iPXE. BIOS machines need it; without it OVMF does PXE itself, as servers do.
-    rom = ",romfile=" if vm.firmware == "uefi" else ""
+    rom = ",romfile=" if vm.is_uefi else ""
     return (
         *("-netdev", f"tap,id=net0,ifname={vm.tap},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=net0,mac={vm.mac},bootindex=1{rom}"),

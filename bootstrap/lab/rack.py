@@ -259,7 +259,7 @@ class Rack:
                     file.truncate(disk.size)
                 elif file.tell() != disk.size:
                     progress(f"lab: disk {disk.serial} of {vm.name} keeps its {file.tell()} bytes")
-        if vm.firmware == "uefi" and self._ovmf:
+        if vm.is_uefi and self._ovmf:
             self._copy_variables(vm, self._ovmf)
 
     def _copy_variables(self, vm: Vm, ovmf: Ovmf) -> None:

@@ -45,10 +45,9 @@ def missing_packages(vms: Sequence[Vm], *, hosts: bool = False) -> tuple[str, ..
 def _missing(vms: Sequence[Vm], *, hosts: bool) -> Iterator[str]:
     commands = {**COMMANDS, **(HOST_COMMANDS if hosts else {})}
     yield from (package for command, package in commands.items() if not shutil.which(command))
-    firmwares = {vm.firmware for vm in vms}
-    if "bios" in firmwares:
+    if not all(vm.is_uefi for vm in vms):
         yield from (package for file, package in BIOS_FILES.items() if not Path(file).is_file())
-    if "uefi" in firmwares and find_ovmf() is None:
+    if any(vm.is_uefi for vm in vms) and find_ovmf() is None:
         yield "ovmf"
 
 

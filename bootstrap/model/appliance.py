@@ -77,7 +77,11 @@ class Loaders(Model):
     efi64: Loader | None = None
     """For 64-bit UEFI machines (snponly.efi)."""
     efi_arm64: Loader | None = None
-    """For 64-bit ARM UEFI machines."""
+    """For 64-bit ARM UEFI machines; Debian has none that is small enough for TFTP."""
+    http_efi64: Loader | None = None
+    """For 64-bit UEFI HTTP boot, if not the same as efi64."""
+    http_arm64: Loader | None = None
+    """For 64-bit ARM UEFI HTTP boot, if not the same as efiArm64."""
 
 
 class Pxe(Model):

@@ -1,12 +1,15 @@
 """The virtual rack: machines in QEMU, and hosts in containers, on a private network of this computer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, StrictInt
 
 from bootstrap.model.amounts import Size
 from bootstrap.model.base import Model
 from bootstrap.model.types import DiskId, Mac, Name
+
+VmFirmware: TypeAlias = Literal["bios", "uefi", "uefi-http"]
+"""The firmware of a virtual machine: SeaBIOS, or OVMF that boots from the network by PXE or by HTTP."""
 
 
 class LabDisk(Model):
@@ -27,8 +30,8 @@ class LabMachine(Model):
     """Its name; that of the machine it stands for."""
     mac: Mac | None = None
     """Its MAC address; without it, that of the machine of the same name."""
-    firmware: Literal["bios", "uefi"]
-    """Which firmware it has."""
+    firmware: VmFirmware
+    """Which firmware it has; uefi-http boots by HTTP where uefi does PXE."""
     cpus: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
     """How many processors; without it, 2 with KVM and 1 with TCG, where more of them take turns."""
     memory: Size = 2 * 1024**3

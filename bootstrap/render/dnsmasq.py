@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from bootstrap.model import Appliance, Cluster, Machine, Subnet
-from bootstrap.render.firmware import TABLE
+from bootstrap.render.firmware import NO_LOADER, TABLE
 from bootstrap.templates import render
 
 # Memory is all that a lease costs; the default of 1000 would turn machines away in a large rack.
@@ -33,7 +33,8 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         ntp=_values(server for server in appliance.ntp if isinstance(server, IPv4Address)),
         firmware=TABLE,
         script_url=f"{cluster.base_url}/boot.ipxe",
-        not_yet_url=f"{cluster.base_url}/http-boot-not-yet",
+        base=cluster.base_url,
+        no_loader_url=f"{cluster.base_url}/{NO_LOADER}",
         machines=[_host(machine) for machine in cluster.machines],
     )
 

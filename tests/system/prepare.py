@@ -37,6 +37,8 @@ CHECKERS = (
     "openssl",
     "podman",
     "procps",
+    "qemu-efi-aarch64",
+    "qemu-system-arm",
     "python3-venv",
     "runc",
     "shellcheck",

@@ -117,6 +117,8 @@ def test_a_machine_gets_address_loader_script_and_tls(running: Served, client: D
     script = running.curl(f"http://{SERVER}:8080/ipxe?mac={KNOWN_MAC}&platform=pcbios")
     assert script.startswith(b"#!ipxe")
     assert running.curl(f"http://{SERVER}:8080/localboot.efi")[:2] == b"MZ"
+    for name in ("ipxe-x86_64.efi", "ipxe-arm64.efi"):
+        assert running.curl(f"http://{SERVER}:8080/loader/{name}")[:2] == b"MZ", name
     assert running.secure("/readyz") == b"ok\n"
 
 

@@ -1,7 +1,7 @@
 """The table of rules. The lists of events here are typed by hand, one per rule; recorded ones are in test_recorded."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -41,7 +41,16 @@ FACTS = plus(FETCHED, event(50, "facts"))
 BEGUN = plus(FACTS, event(51, "begin"))
 DONE = plus(BEGUN, event(90, "complete", "installed"))
 UP = plus(up_to_script("local"), event(60, "booted"))
+LOADER = "http://10.77.0.1:8080/loader/ipxe-x86_64.efi"
+HTTP = "HTTPClient:Arch:00016:UNDI:003000 (architecture 16)"
 ARM32 = "PXEClient:Arch:00010:UNDI:003016 (architecture 10)"
+
+BY_HTTP = [
+    pxe(0, "discover", HTTP),
+    pxe(0, "offer", f"10.77.0.101, boot file {LOADER} (architecture 16)"),
+    pxe(1, "request", f"10.77.0.101, {HTTP}"),
+    pxe(1, "ack", f"10.77.0.101, boot file {LOADER}, w1 (architecture 16)"),
+]
 
 CASES: dict[str, Seen] = {
     "alarm": plus(UP, event(70, "alarm", "quarantined", "another key")),
@@ -71,6 +80,8 @@ CASES: dict[str, Seen] = {
     "loader-missing": ([*from_rom(), pxe(2, "tftp-not-found", "pxelinux.0 is not there")], []),
     "tftp-cut": ([*from_rom(), pxe(2, "tftp-failed", "snponly.efi was cut off")], []),
     "tftp-blocked": (from_rom(), []),
+    "http-loader-missing": (BY_HTTP, [asked(2, "loader", 404)]),
+    "http-boot-blocked": (BY_HTTP, []),
     "no-loader": ([pxe(0, "discover", ARM32), pxe(0, "offer", "10.77.0.101 (architecture 10)")], []),
     "offer-not-taken": (from_rom()[:2], []),
     "discover-unanswered": (from_rom()[:1], []),
@@ -95,6 +106,23 @@ def test_a_rule_waits_as_long_as_what_it_misses_may_still_come() -> None:
 
         assert UNDER_WAY.name == early.name, rule.name
         assert early.is_well
+
+
+def test_http_boot_that_has_its_loader_is_told_as_pxe_is() -> None:
+    """The loader came by HTTP: what is amiss after that has the same names."""
+    sent = [asked(2, "loader")]
+
+    assert "loader-does-not-start" == told((BY_HTTP, sent)).name
+    assert "http-blocked" == told(([*BY_HTTP, *from_ipxe()], sent)).name
+    assert "/loader" in told((BY_HTTP, sent)).cause
+
+
+def test_firmware_that_http_boot_helped_after_pxe_has_no_trouble() -> None:
+    """TFTP is blocked, and the machine boots all the same: UEFI goes on to HTTP by itself."""
+    later = [one.model_copy(update={"time": one.time + timedelta(seconds=30)}) for one in BY_HTTP]
+    seen = ([*from_rom(), *later, *from_ipxe(35)], [asked(32, "loader"), asked(36, "boot-script")])
+
+    assert "script-not-asked" == told(seen).name
 
 
 def test_nothing_seen_and_nothing_seen_since_it_was_armed_are_two_things() -> None:

@@ -55,6 +55,20 @@ def test_uefi_machine_without_firmware_is_refused(cluster: Cluster) -> None:
         argv(vms_from(cluster)[1], accel="tcg", pid_file=Path("/p"), ovmf=None)
 
 
+def test_firmware_that_boots_by_http_has_no_pxe_left(document: dict[str, Any]) -> None:
+    by_http = copy.deepcopy(document)
+    by_http["lab"]["machines"][1]["firmware"] = "uefi-http"
+    commands = {
+        vm.firmware: argv(vm, accel="tcg", pid_file=Path("/p"), ovmf=OVMF)
+        for one in (document, by_http)
+        for vm in vms_from(Cluster.model_validate(one))
+    }
+    without_pxe = "name=opt/org.tianocore/IPv4PXESupport,string=n"
+
+    assert {name for name, command in commands.items() if without_pxe in command} == {"uefi-http"}
+    assert [word for word in commands["uefi-http"] if word not in commands["uefi"]] == [without_pxe]
+
+
 def test_identity_follows_from_cluster_and_name_alone(document: dict[str, Any]) -> None:
     other = copy.deepcopy(document)
     other["lab"]["machines"][0]["memory"] = "4GiB"

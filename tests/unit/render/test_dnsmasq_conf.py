@@ -82,10 +82,12 @@ def test_ipxe_is_known_by_either_of_its_marks(mode: str) -> None:
 
 
 def test_a_loader_is_given_to_its_firmware_and_never_to_ipxe() -> None:
-    boots = [line for line in in_mode("server") if line.startswith("dhcp-boot=") and "http" not in line]
+    boots = [line for line in in_mode("server") if line.startswith("dhcp-boot=") and "http:" not in line]
 
     assert boots == [
-        f"dhcp-boot=tag:!ipxe,tag:{row.name},{row.loader},,10.77.0.1" for row in TABLE if row.loader
+        f"dhcp-boot=tag:!ipxe,tag:!asks-by-http,tag:{row.name},{row.loader},,10.77.0.1"
+        for row in TABLE
+        if row.loader and not row.is_http
     ]
 
 
@@ -97,11 +99,25 @@ def test_an_unknown_kind_gets_no_loader_and_a_tag_for_the_log() -> None:
     assert not [line for line in lines if line.startswith("dhcp-boot=") and "tag:" not in line]
 
 
-def test_uefi_http_boot_gives_up_at_once() -> None:
-    assert "dhcp-boot=tag:!ipxe,tag:http-boot-not-yet,http://10.77.0.1:8080/http-boot-not-yet" in in_mode(
-        "server"
-    )
-    assert "dhcp-option-force=tag:!ipxe,tag:http-boot-not-yet,60,HTTPClient" in in_mode("server")
+@pytest.mark.parametrize("mode", ["server", "proxy"])
+def test_uefi_http_boot_gets_a_url_in_its_own_kind_of_answer(mode: str) -> None:
+    lines = in_mode(mode)
+    for name, file in (("http-efi64", "ipxe-x86_64.efi"), ("http-arm64", "ipxe-arm64.efi")):
+        url = f"http://10.77.0.1:8080/loader/{file}"
+        assert f"dhcp-boot=tag:!ipxe,tag:{name},{url},,10.77.0.1" in lines
+        assert ("tag-if=set:http-boot,tag:" + name in lines) == (mode == "server")
+        assert f"dhcp-ignore=tag:{name},tag:!ipxe" not in lines
+        assert not [line for line in lines if line.startswith("pxe-service=") and url in line]
+    says = {"server": "dhcp-option-force=tag:!ipxe,tag:http-boot,60,HTTPClient"}
+    assert says.get(mode, "dhcp-pxe-vendor=PXEClient,HTTPClient") in lines
+
+
+def test_uefi_http_boot_without_a_loader_gives_up_at_once() -> None:
+    lines = in_mode("server")
+    assert "dhcp-boot=tag:!ipxe,tag:http-boot-in-vain,http://10.77.0.1:8080/loader/none" in lines
+    assert "dhcp-option-force=tag:!ipxe,tag:http-boot-in-vain,60,HTTPClient" in lines
+    assert "tag-if=set:http-boot-in-vain,tag:http-efi32" in lines
+    assert "dhcp-ignore=tag:http-efi32,tag:!ipxe" in in_mode("proxy")
 
 
 def test_listed_machines_get_their_address_and_name() -> None:

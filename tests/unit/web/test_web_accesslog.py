@@ -124,6 +124,19 @@ def test_each_machine_has_a_ring_and_all_others_have_one(log: tuple[AccessLog, P
     assert [W1] == list(reader._rings)
 
 
+def test_a_loader_for_http_boot_is_told_and_what_ipxe_tries_beside_it_is_not(
+    log: tuple[AccessLog, Path],
+) -> None:
+    """iPXE of 2025 looks for autoexec.ipxe beside itself: that there is none is no news."""
+    reader, path = log
+    append(path, line("GET /loader/ipxe-x86_64.efi HTTP/1.1"))
+    append(path, line("GET /loader/autoexec.ipxe HTTP/1.1", 404))
+    reader.look()
+
+    (one,) = reader.requests_of(W1)
+    assert ("loader", "/loader/ipxe-x86_64.efi", 200) == (one.what, one.name, one.status)
+
+
 def test_the_same_again_is_counted(log: tuple[AccessLog, Path]) -> None:
     """An image comes in hundreds of pieces of 16 MiB."""
     reader, path = log

@@ -45,6 +45,17 @@ def test_the_boot_is_recorded_with_what_the_machine_said(rack: Rack) -> None:
     assert (event.what, event.decision, event.who) == ("network-boot", "install", "machine")
 
 
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_a_machine_of_another_processor_is_told_so_and_loads_nothing(rack: Rack, arch: str) -> None:
+    script = rack.boot(platform="efi", arch=arch)
+
+    assert f"the image of pool workers is for x86-64 machines, and this one is {arch}" in script
+    assert "kernel" not in script
+    assert "kernel" not in rack.boot("52:54:00:77:00:09", platform="efi", arch=arch)
+    assert rack.record().state == "armed"
+    assert "kernel" in rack.boot(platform="efi", arch="x86_64")
+
+
 def test_a_boot_alone_changes_no_state_and_spends_no_attempt(rack: Rack) -> None:
     for _ in range(5):
         rack.boot()

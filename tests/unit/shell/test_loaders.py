@@ -1,13 +1,14 @@
-"""The TFTP folder holds the right loaders, and nothing else."""
+"""The folders of TFTP and of HTTP boot hold the right loaders, and nothing else."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
 
+from bootstrap import loaders
 from bootstrap.errors import PreflightError
+from bootstrap.loaders import Way
 from bootstrap.model.appliance import Loader, Loaders
-from pxe import loaders
 
 
 @pytest.fixture
@@ -25,9 +26,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def place(
-    root: Path, debian: Path, configured: Loaders | None = None, cache: Path = Path("/nowhere")
+    root: Path,
+    debian: Path,
+    configured: Loaders | None = None,
+    cache: Path = Path("/nowhere"),
+    way: Way = "tftp",
 ) -> list[str]:
-    missing = loaders.place(root, loaders.sources(configured or Loaders(), cache, debian))
+    missing = loaders.place(root, loaders.sources(way, configured or Loaders(), cache, debian))
     return [source.firmware for source in missing]
 
 
@@ -114,3 +119,44 @@ def test_configured_url_is_taken_from_the_cache_by_its_sum(root: Path, debian: P
     (tmp_path / "sha256" / right).write_bytes(b"downloaded")
     assert place(root, debian, configured, tmp_path) == []
     assert (root / "arm64-efi" / "snponly.efi").read_bytes() == b"downloaded"
+
+
+def loader_of(folder: Path, name: str, content: bytes) -> Loader:
+    """Return a configured loader with its own file."""
+    (folder / name).write_bytes(content)
+    return Loader(path=str(folder / name), sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_http_boot_gets_debians_loaders_under_names_that_say_the_processor(root: Path, debian: Path) -> None:
+    """Debian 13's loader for arm64 has all drivers and 1 MB: too much for TFTP, nothing for HTTP."""
+    assert place(root, debian, way="http") == ["http-arm64"]
+    (debian / "ipxe-arm64.efi").write_bytes(bytes(1_011_712))
+
+    assert place(root, debian, way="http") == []
+    assert (root / "ipxe-x86_64.efi").read_bytes() == b"efi loader"
+    assert len((root / "ipxe-arm64.efi").read_bytes()) == 1_011_712
+    assert len(list(root.iterdir())) == 2
+
+
+def test_http_boot_gets_the_loader_that_was_configured_for_its_processor(
+    root: Path, debian: Path, tmp_path: Path
+) -> None:
+    configured = Loaders(
+        efi64=loader_of(tmp_path, "x", b"own"),
+        efi_arm64=loader_of(tmp_path, "a", b"own arm"),
+        http_arm64=loader_of(tmp_path, "h", bytes(loaders.LARGEST_BYTES)),
+    )
+
+    assert place(root, debian, configured, way="http") == []
+    assert (root / "ipxe-x86_64.efi").read_bytes() == b"own"
+    assert len((root / "ipxe-arm64.efi").read_bytes()) == loaders.LARGEST_BYTES
+    assert place(tmp_path / "tftp", debian, configured) == []
+    assert (tmp_path / "tftp" / "arm64-efi" / "snponly.efi").read_bytes() == b"own arm"
+
+
+def test_what_is_too_big_for_any_loader_is_refused_by_http_too(
+    root: Path, debian: Path, tmp_path: Path
+) -> None:
+    big = loader_of(tmp_path, "big", bytes(loaders.LARGEST_BY_HTTP))
+    with pytest.raises(PreflightError, match=r"http-efi64.*16,000,000 bytes or more, too many for a loader"):
+        place(root, debian, Loaders(efi64=big), way="http")
