@@ -25,6 +25,9 @@ LAB = (
     "zstd",
 )
 
+LAB_BMC = ("openipmi",)
+"""What a lab needs beside that if its machines have BMCs."""
+
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
 POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"
 

@@ -7,7 +7,7 @@ from pydantic import Field, StrictInt
 from bootstrap.model.addresses import Address, AddressOrName, HttpsUrl, Url
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
-from bootstrap.model.pool import Disk
+from bootstrap.model.pool import BootFromDisk, Disk
 from bootstrap.model.types import FilePath, Mac, Name, Pattern, Word
 
 Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
@@ -150,5 +150,7 @@ class Machine(Model):
     """Its reserved address; without it, one of the DHCP range."""
     disk: Disk | None = None
     """The disk to install to, instead of the pool's rule."""
+    boot_from_disk_method: BootFromDisk | None = None
+    """How it goes on from its network boot to its disk, instead of the pool's way."""
     power: Power | None = None
     """How it is switched on and off; without it a person is asked."""
