@@ -53,6 +53,11 @@ def ensure(names: Sequence[str], progress: Progress) -> tuple[str, ...]:
     return absent
 
 
+def for_lab(*, bmcs: bool) -> tuple[str, ...]:
+    """Return what a lab needs, whose machines may have BMCs."""
+    return (*LAB, *LAB_BMC) if bmcs else LAB
+
+
 def missing(names: Sequence[str]) -> tuple[str, ...]:
     """Return the packages of `names` that dpkg does not know as installed, in the order given."""
     try:

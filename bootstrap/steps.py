@@ -168,8 +168,8 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
     if run.cluster.lab is None:
         return None
     with run.reporter.step("lab up") as progress:
-        packages.ensure(packages.for_lab(run.cluster), progress)
         rack = Rack(run.cluster, run.place.work)
+        packages.ensure(packages.for_lab(bmcs=rack.has_bmcs), progress)
         if not (NAMESPACES / rack.namespace).exists():
             undo.add(rack.down)
         rack.up(progress, host_root.archives(run.cluster, run.place.cache), run.base)

@@ -31,6 +31,7 @@ from web.unlisted import card_of
 log = logging.getLogger(__name__)
 
 TO_DISK = "on to its disk"
+ALONE = "this machine is left alone"
 IMAGE_ARGUMENT = "firstlight.image"
 """The kernel argument by which a live system knows which one it is (configs/installer/discover reads it)."""
 
@@ -65,7 +66,7 @@ def leaving(site: Site, asker: Asker) -> str:
         case Local(reason=reason, method="http-404"):
             return ipxe.out_script("ipxe-exit", reason, TO_DISK)
         case Leave(reason=reason, method="http-404"):
-            return ipxe.leave_script(reason)
+            return ipxe.out_script("ipxe-exit", reason, ALONE)
     raise Refusal(404, "ask /ipxe")
 
 
@@ -160,21 +161,22 @@ def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str 
             return _live(cluster, load, asker, arm=arm, reason=reason)
         case Discover(reason=reason):
             return _live(cluster, load, asker, arm=DISCOVER, reason=reason)
-        case Local(method="http-404") | Leave(method="http-404"):
-            return None
-        case Local(reason=reason, method="ipxe-exit" | "ipxe-sanboot" as method):
-            return ipxe.out_script(method, reason, TO_DISK)
-        case Local(reason=reason):
-            # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
-            return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
+        case Local() | Leave():
+            return _out(boot, cluster, asker)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
         case Rescue(reason=reason, lines=lines, seconds=seconds):
             return ipxe.rescue_script(reason, lines, seconds, cluster.base_url)
-        case Leave(reason=reason, method="ipxe-sanboot"):
-            return ipxe.leave_script(reason, "ipxe-sanboot")
-        case Leave(reason=reason):
-            return ipxe.leave_script(reason)
+
+
+def _out(boot: Local | Leave, cluster: Cluster, asker: Asker) -> str | None:
+    """Return the script that ends the network boot by the machine's way; None where that is a 404."""
+    if boot.method == "http-404":
+        return None
+    if boot.method == "localboot":
+        # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
+        return ipxe.local_script(asker.firmware or "uefi", boot.reason, cluster.base_url)
+    return ipxe.out_script(boot.method, boot.reason, TO_DISK if isinstance(boot, Local) else ALONE)
 
 
 def _live(cluster: Cluster, load: Loading, asker: Asker, *, arm: str, reason: str) -> str:

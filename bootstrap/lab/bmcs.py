@@ -81,7 +81,9 @@ class Bmcs:
         wanted = {
             "lan": description.lan_text(bmc, password, str(folder)),
             "emulation": description.EMULATION.encode(),
-            description.PROGRAM: description.program_text(sys.executable, str(ROOT), str(self.work), bmc.name),
+            description.PROGRAM: description.program_text(
+                sys.executable, str(ROOT), str(self.work), bmc.name
+            ),
         }
         stale = [name for name, content in wanted.items() if not _holds(folder / name, content)]
         for name in stale:

@@ -1,7 +1,6 @@
 """Takes this process into the network of a rack."""
 
 import ctypes
-import os
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000  # setns(2)

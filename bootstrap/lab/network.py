@@ -64,7 +64,7 @@ def in_namespace(namespace: str, argv: Sequence[str]) -> tuple[str, ...]:
 def build(network: Network, taps: Sequence[str], inner: Collection[IPv4Address] = ()) -> None:
     """Make the namespace, the bridge, exactly `taps` and the addresses `inner`; what is right already stays as it is.
 
-    `inner` are on the loopback of the namespace: who is inside reaches them, and nobody outside.
+    `inner` are on the loopback of the namespace: nobody outside of it reaches them.
 
     Raises:
         LabError: the namespace belongs to another work folder, or the kernel refused.

@@ -177,6 +177,11 @@ class Rack:
             raise LabError(f"machine {name} is not built yet (lab up builds it)")
         nextboot.choose(self._lab / vm.name, "network")
 
+    @property
+    def has_bmcs(self) -> bool:
+        """Return whether a machine has a BMC."""
+        return bool(self._bmcs.all)
+
     def network_first(self, name: str) -> bool:
         """Return whether a machine always tries the network before its disks."""
         return self._vm(name).boot == "network"

@@ -19,7 +19,6 @@ from bootstrap.model.types import (
     Release,
 )
 
-
 BootFromDisk = Literal["localboot", "ipxe-exit", "ipxe-sanboot", "http-404"]
 """How a machine that booted from the network goes on to its disk; three of the words are Sidero Metal's."""
 

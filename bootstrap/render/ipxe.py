@@ -112,11 +112,6 @@ def rescue_script(reason: str, lines: Iterable[str], seconds: int, base: str) ->
     return waits.replace(":again\n", f"{said}:again\n", 1)
 
 
-def leave_script(reason: str, method: LeavingByScript = "ipxe-exit") -> str:
-    """Return the script for a machine that is not ours: `reason`, then the firmware goes on."""
-    return out_script(method, reason, "this machine is left alone")
-
-
 def unknown_reason(mac: str) -> str:
     """Return the reason for a machine that the configuration does not list, with the remedy."""
     return f"{mac} is not in config.yaml. To install it, add it under machines: and run deploy.py again"

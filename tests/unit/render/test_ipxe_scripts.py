@@ -43,7 +43,8 @@ def all_scripts(reason: str) -> dict[str, str]:
         "local-bios": ipxe.local_script("bios", reason, BASE),
         "local-uefi": ipxe.local_script("uefi", reason, BASE),
         "wait": ipxe.wait_script(reason, 30, BASE),
-        "leave": ipxe.leave_script(reason),
+        "leave": ipxe.out_script("ipxe-exit", reason, "this machine is left alone"),
+        "sanboot": ipxe.out_script("ipxe-sanboot", reason, "on to its disk"),
     }
 
 
@@ -70,7 +71,7 @@ def test_a_script_that_goes_on_never_runs_off_its_end(name: str) -> None:
     assert last.startswith("goto ") or " || goto " in last
 
 
-@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave"])
+@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave", "sanboot"])
 def test_a_script_that_gives_up_fails_so_that_the_firmware_goes_on(name: str) -> None:
     # `exit 0` makes OVMF open its boot menu and stay there (UEFI 2.10, 3.1.3): success ends the boot order.
     assert commands(all_scripts("because")[name])[-1] == "exit 1"
@@ -91,7 +92,7 @@ def test_the_first_script_tells_the_card_that_booted_and_encodes_free_text() -> 
     assert "net0" not in chain
     for free_text in ("serial", "manufacturer", "product"):
         assert f"{free_text}=${{{free_text}:uristring}}" in chain
-    assert chain.endswith("|| goto failed")
+    assert chain.endswith("|| goto refused")
 
 
 @pytest.mark.parametrize("name", ["boot", "install"])
@@ -146,7 +147,7 @@ def test_an_installed_machine_is_sent_to_its_disk_by_a_search_and_else_to_the_fi
 
 
 def test_an_unknown_machine_is_told_how_to_become_known() -> None:
-    script = ipxe.leave_script(ipxe.unknown_reason("52:54:00:77:00:09"))
+    script = ipxe.out_script("ipxe-exit", ipxe.unknown_reason("52:54:00:77:00:09"), "left alone")
 
     assert "echo firstlight: 52:54:00:77:00:09 is not in config.yaml." in script
     assert "machines:" in script
@@ -177,3 +178,23 @@ def test_an_argument_is_refused_or_changes_one_word(first: str, second: str) -> 
 
     assert kernel.split(" ") == ["kernel", KERNEL, "initrd=initrd", first, second, "||", "goto", "failed"]
     assert script.count("\n") == install(args=("a", "b")).count("\n")
+
+
+def test_sanboot_starts_the_first_disk_and_else_gives_back_to_the_firmware() -> None:
+    script = commands(ipxe.out_script("ipxe-sanboot", "installed", "on to its disk"))
+
+    assert script[1:4] == [
+        "sleep 3 || exit 1",
+        "sanboot --no-describe --drive 0x80 || goto failed",
+        "sleep 3 || exit 1",
+    ]
+
+
+def test_the_first_script_asks_whether_a_refusal_was_the_answer_before_it_asks_again() -> None:
+    script = ipxe.boot_ipxe(BASE)
+    first, second = (line for line in commands(script) if line.startswith("chain "))
+
+    assert first.endswith("|| goto refused")
+    assert second.startswith(f"chain --replace --autofree {BASE}/ipxe/leave?mac=${{netX/mac:hexhyp}}&")
+    assert second.endswith("|| goto failed")
+    assert script.index(first) < script.index(":refused") < script.index(second) < script.index(":failed")
