@@ -54,6 +54,7 @@ class Bmcs:
             if folder.parent.name not in self.all:
                 _end(folder)
         if self.all:
+            (self.work / CLUSTER).parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             write_file(self.work / CLUSTER, dump(self.cluster), 0o600)
         for name, bmc in self.all.items():
             folder = self._folder(name)
@@ -127,6 +128,7 @@ def _started(command: tuple[str, ...], folder: Path) -> int:
     finally:
         os.close(read_end)
         os.close(write_end)
+    process.returncode = 0  # it outlives us: nobody here waits for it, and Popen is not to complain
     return process.pid
 
 

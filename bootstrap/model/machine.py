@@ -104,7 +104,7 @@ class WakeOnLanPower(Model):
     driver: Literal["wake-on-lan"]
     """wake-on-lan: a magic packet switches it on; it cannot be switched off."""
     broadcast: Address | None = None
-    """Where the packet is sent to; without it, the broadcast address of the network of its `address`, else of each network."""
+    """Where the packet goes; without it, to the broadcast address of its `address`'s network, else of each."""
     port: Port = 9
     """The packet's UDP port."""
 

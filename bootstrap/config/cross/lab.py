@@ -65,9 +65,9 @@ def lab_bmcs(view: View) -> Iterator[Problem]:
             continue
         found = True
         if view.has(*power, "address") and (address := view.read(address_from, *power, "address")) is None:
-            yield view.problem(
-                (*power, "address"), "is no address; the lab has no DNS, write such as 10.99.0.1"
-            )
+            name = shown(view.raw(*power, "address"))
+            text = f"{name} is a name, and the lab has no DNS; write an address such as 10.99.0.1"
+            yield view.problem((*power, "address"), text)
         elif address is not None:
             yield from _place(view, power, address, places, taken)
         if view.raw(*power, "cipherSuite") != "3":

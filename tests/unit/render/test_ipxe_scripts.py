@@ -183,7 +183,7 @@ def test_an_argument_is_refused_or_changes_one_word(first: str, second: str) -> 
 def test_sanboot_starts_the_first_disk_and_else_gives_back_to_the_firmware() -> None:
     script = commands(ipxe.out_script("ipxe-sanboot", "installed", "on to its disk"))
 
-    assert script[1:4] == [
+    assert script[:3] == [
         "sleep 3 || exit 1",
         "sanboot --no-describe --drive 0x80 || goto failed",
         "sleep 3 || exit 1",
