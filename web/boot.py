@@ -30,8 +30,6 @@ from web.unlisted import card_of
 
 log = logging.getLogger(__name__)
 
-TO_DISK = "on to its disk"
-ALONE = "this machine is left alone"
 IMAGE_ARGUMENT = "firstlight.image"
 """The kernel argument by which a live system knows which one it is (configs/installer/discover reads it)."""
 
@@ -62,11 +60,8 @@ def leaving(site: Site, asker: Asker) -> str:
         StateError: the store cannot be read.
     """
     given = _decided(site, asker, loading(site, asker.mac), site.ledger.machine(asker.mac))
-    match given:
-        case Local(reason=reason, method="http-404"):
-            return ipxe.out_script("ipxe-exit", reason, TO_DISK)
-        case Leave(reason=reason, method="http-404"):
-            return ipxe.out_script("ipxe-exit", reason, ALONE)
+    if isinstance(given, Local | Leave) and given.method == "http-404":
+        return _ending(given)
     raise Refusal(404, "ask /ipxe")
 
 
@@ -82,7 +77,7 @@ def answered(site: Site, asker: Asker) -> Answer:
     load = loading(site, asker.mac)
     boot = recorded(site, asker, lambda record: _decided(site, asker, load, record))  # decide, record
     script = script_of(boot, cluster, load, asker)  # render
-    return refusal(404, f"{boot.reason}: {TO_DISK}") if script is None else text_answer(script)
+    return refusal(404, boot.reason) if script is None else text_answer(script)
 
 
 def _decided(site: Site, asker: Asker, load: "Loading", record: MachineRecord | None) -> Boot:
@@ -176,7 +171,12 @@ def _out(boot: Local | Leave, cluster: Cluster, asker: Asker) -> str | None:
     if boot.method == "localboot":
         # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
         return ipxe.local_script(asker.firmware or "uefi", boot.reason, cluster.base_url)
-    return ipxe.out_script(boot.method, boot.reason, TO_DISK if isinstance(boot, Local) else ALONE)
+    return ipxe.sanboot_script(boot.reason) if boot.method == "ipxe-sanboot" else _ending(boot)
+
+
+def _ending(boot: Local | Leave) -> str:
+    """Return the script that ends iPXE, and says whether there is a disk of ours to go on to."""
+    return ipxe.exit_script(boot.reason) if isinstance(boot, Local) else ipxe.leave_script(boot.reason)
 
 
 def _live(cluster: Cluster, load: Loading, asker: Asker, *, arm: str, reason: str) -> str:

@@ -97,7 +97,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("script:local"),
         missing=_marks("booted"),
         cause="it was sent to its disk, and the system there has not reported",
-        remedy="its console says how far it came; if its disk was exchanged: machine arm {name} installs the new one",
+        remedy="its console says how far it came, and firmware that hangs may need another bootFromDiskMethod; "
+        "if its disk was exchanged: machine arm {name} installs the new one",
         patience=FIRMWARE,
     ),
     Rule(

@@ -12,8 +12,6 @@ from bootstrap.errors import RenderError
 from bootstrap.templates import render
 
 FirmwareKind: TypeAlias = Literal["bios", "uefi"]
-LeavingByScript: TypeAlias = Literal["ipxe-exit", "ipxe-sanboot"]
-"""Ways out of a network boot that need nothing but a script, the same for every firmware."""
 
 # The name under which the initrd is loaded, and the argument by which an EFI stub kernel finds it.
 INITRD_ARGUMENT = "initrd=initrd"
@@ -80,14 +78,17 @@ def local_script(firmware: FirmwareKind, reason: str, base: str) -> str:
     return render(name, reason=on_console(reason), seconds=_READING_SECONDS, base=argument(base))
 
 
-def out_script(method: LeavingByScript, reason: str, then: str) -> str:
-    """Return the script that ends the network boot, with `reason` and what is to come `then` on the console.
+def exit_script(reason: str) -> str:
+    """Return the script that sends a machine to its disk by ending iPXE: the firmware goes on with its boot order."""
+    return render("ipxe/exit.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
 
-    ipxe-exit gives back to the firmware at once. ipxe-sanboot has iPXE start drive 0x80, the first of the firmware's
-    order, and gives back to the firmware if that does not start (ipxe.org/cmd/sanboot). Neither looks for the disk.
+
+def sanboot_script(reason: str) -> str:
+    """Return the script that has iPXE start drive 0x80, the first of the firmware's order (ipxe.org/cmd/sanboot).
+
+    If that does not start, the firmware goes on with its boot order.
     """
-    name = {"ipxe-exit": "ipxe/leave.ipxe.j2", "ipxe-sanboot": "ipxe/sanboot.ipxe.j2"}[method]
-    return render(name, reason=on_console(reason), then=on_console(then), seconds=_READING_SECONDS)
+    return render("ipxe/sanboot.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
 
 
 def wait_script(reason: str, seconds: int, base: str) -> str:
@@ -110,6 +111,11 @@ def rescue_script(reason: str, lines: Iterable[str], seconds: int, base: str) ->
     waits = wait_script(reason, seconds, base)
     said = "".join(f"echo firstlight: {on_console(line)}\n" for line in lines)
     return waits.replace(":again\n", f"{said}:again\n", 1)
+
+
+def leave_script(reason: str) -> str:
+    """Return the script for a machine that is not ours: `reason`, then the firmware goes on."""
+    return render("ipxe/leave.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
 
 
 def unknown_reason(mac: str) -> str:

@@ -43,8 +43,9 @@ def all_scripts(reason: str) -> dict[str, str]:
         "local-bios": ipxe.local_script("bios", reason, BASE),
         "local-uefi": ipxe.local_script("uefi", reason, BASE),
         "wait": ipxe.wait_script(reason, 30, BASE),
-        "leave": ipxe.out_script("ipxe-exit", reason, "this machine is left alone"),
-        "sanboot": ipxe.out_script("ipxe-sanboot", reason, "on to its disk"),
+        "leave": ipxe.leave_script(reason),
+        "exit": ipxe.exit_script(reason),
+        "sanboot": ipxe.sanboot_script(reason),
     }
 
 
@@ -71,7 +72,7 @@ def test_a_script_that_goes_on_never_runs_off_its_end(name: str) -> None:
     assert last.startswith("goto ") or " || goto " in last
 
 
-@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave", "sanboot"])
+@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave", "exit", "sanboot"])
 def test_a_script_that_gives_up_fails_so_that_the_firmware_goes_on(name: str) -> None:
     # `exit 0` makes OVMF open its boot menu and stay there (UEFI 2.10, 3.1.3): success ends the boot order.
     assert commands(all_scripts("because")[name])[-1] == "exit 1"
@@ -147,7 +148,7 @@ def test_an_installed_machine_is_sent_to_its_disk_by_a_search_and_else_to_the_fi
 
 
 def test_an_unknown_machine_is_told_how_to_become_known() -> None:
-    script = ipxe.out_script("ipxe-exit", ipxe.unknown_reason("52:54:00:77:00:09"), "left alone")
+    script = ipxe.leave_script(ipxe.unknown_reason("52:54:00:77:00:09"))
 
     assert "echo firstlight: 52:54:00:77:00:09 is not in config.yaml." in script
     assert "machines:" in script
@@ -181,7 +182,7 @@ def test_an_argument_is_refused_or_changes_one_word(first: str, second: str) -> 
 
 
 def test_sanboot_starts_the_first_disk_and_else_gives_back_to_the_firmware() -> None:
-    script = commands(ipxe.out_script("ipxe-sanboot", "installed", "on to its disk"))
+    script = commands(ipxe.sanboot_script("installed"))
 
     assert script[:3] == [
         "sleep 3 || exit 1",
