@@ -230,7 +230,8 @@ RULES: tuple[Rule, ...] = (
         missing=_marks("tftp-sent ipxe-dhcp"),
         cause="the transfer of {file} by TFTP was cut off",
         remedy="a firewall lets the question (UDP port 69) pass and not the data, which comes from another port: "
-        "let UDP between this computer and the machine pass",
+        "let UDP pass, or write appliance.pxe.tftp.singlePort: true; "
+        "else the firmware may need maxBlockSize: 512 there",
         patience=ONCE,
     ),
     Rule(
