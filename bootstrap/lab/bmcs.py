@@ -53,6 +53,7 @@ class Bmcs:
         for folder in self._folders():
             if folder.parent.name not in self.all:
                 _end(folder)
+                shutil.rmtree(folder)
         if self.all:
             (self.work / CLUSTER).parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             write_file(self.work / CLUSTER, dump(self.cluster), 0o600)

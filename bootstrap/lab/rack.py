@@ -141,7 +141,8 @@ class Rack:
         slot = Slot(self._lab / vm.name)
         if slot.pid() is not None:
             return
-        first = nextboot.chosen(slot.folder) or vm.boot
+        chosen = nextboot.chosen(slot.folder)
+        first = chosen or vm.boot
         command = argv(
             vm,
             accel=accel.choose(self._accel, self._verdict),
@@ -149,8 +150,13 @@ class Rack:
             ovmf=self._ovmf,
             first=first,
         )
-        slot.switch_on(self.in_namespace(command), self._work)
+        # What somebody chooses from now on is for the start after this one.
         nextboot.choose(slot.folder, None)
+        try:
+            slot.switch_on(self.in_namespace(command), self._work)
+        except LabError:
+            nextboot.choose(slot.folder, chosen)
+            raise
         if first != vm.boot:
             _restore_order(slot, vm)
 

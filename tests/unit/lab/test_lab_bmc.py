@@ -200,7 +200,7 @@ def test_a_bmc_that_left_the_configuration_is_ended(
     try:
         at(with_bmc, tmp_path).start(tmp_path)
         at(cluster, tmp_path).start(tmp_path)
-        assert not (tmp_path / "lab/w1/bmc/pid").exists()
+        assert not (tmp_path / "lab/w1/bmc").exists(), "nor is its password left"
     finally:
         at(with_bmc, tmp_path).end()
     assert started == ["w1"]
