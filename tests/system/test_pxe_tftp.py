@@ -1,5 +1,6 @@
 """TFTP for ROMs that cannot do what is usual: what the settings help, and what they do not, with the real dnsmasq."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,14 +97,28 @@ def test_a_smaller_block_fits_through_a_smaller_mtu(cable: Segment, tmp_path: Pa
         assert usual.longest == 1024
 
 
-def test_a_single_port_reaches_a_machine_that_hears_no_other_and_a_whole_rack(
-    cable: Segment, tmp_path: Path
-) -> None:
+def test_a_single_port_reaches_a_machine_that_hears_no_other(cable: Segment, tmp_path: Path) -> None:
     with serving(tmp_path, cable, "{singlePort: true}"):
         assert one_port().fetch(cable, LOADER) == BYTES
+        assert Rom(options={"tsize": 0, "blksize": 1468}).fetch(cable, LOADER) == BYTES
+
+
+@pytest.mark.parametrize("tftp", ["", "{maxBlockSize: 512, singlePort: true}"], ids=["usual", "both"])
+def test_with_both_every_kind_of_client_is_served_and_a_whole_rack_in_time(
+    cable: Segment, tmp_path: Path, tftp: str
+) -> None:
+    """So nobody needs a setting for one machine: what helps it harms none of the others."""
+    with serving(tmp_path, cable, tftp):
+        kinds = [Rom(), Rom(options={"blksize": 1468}), Rom(options={"tsize": 0, "blksize": 1468})]
+        kinds += [deaf(blksize=1468), one_port()] if tftp else []
+        assert [rom.fetch(cable, LOADER) == BYTES for rom in kinds] == [True] * len(kinds)
+
+        began = time.monotonic()
         got = fetch(cable, SERVER, LOADER, AT_ONCE)
+        took = time.monotonic() - began
 
     assert [one == BYTES for one in got] == [True] * AT_ONCE
+    print(f"{AT_ONCE} clients at once, {len(BYTES)} bytes each: {took:.2f} s")  # noqa: T201  # for the record
 
 
 def test_a_rom_that_never_answers_is_told_from_one_that_never_asked(cable: Segment, tmp_path: Path) -> None:
