@@ -159,7 +159,7 @@ def test_the_password_is_in_a_private_file_and_nowhere_else(site: Site) -> None:
         with suppress(OSError):
             shown += [(process / name).read_bytes() for name in ("cmdline", "environ")]
 
-    assert set(holding) == {"lab/w1/bmc/lan", "lab/w2/bmc/lan"}
+    assert {"lab/w1/bmc/lan", "lab/w2/bmc/lan"} == set(holding)
     assert {path.stat().st_mode & 0o777 for path in holding.values()} == {0o600}
     assert not [one for one in shown if PASSWORD.encode() in one]
 
