@@ -214,7 +214,8 @@ def _enter_rack(target: Target) -> None:
         raise PowerError(f"{target.name}: its BMC is in the lab, which is down (lab up builds it)") from error
     except OSError as error:
         raise PowerError(
-            f"{target.name}: cannot enter the lab, where its BMC is: {error.strerror}; run this with sudo"
+            f"{target.name}: cannot enter the lab, where its BMC is: {error.strerror}; run this with sudo, "
+            "or lab down and up again"
         ) from error
 
 

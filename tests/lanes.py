@@ -37,6 +37,7 @@ WAITING = frozenset(
         "test_node_hosts",
         "test_power_drivers",
         "test_power_machine",
+        "test_power_wake",
         "test_pxe_beside",
         "test_pxe_refusals",
         "test_pxe_relay",

@@ -35,7 +35,7 @@ IMAGE_ARGUMENT = "firstlight.image"
 
 
 def add(routes: Routes, site: Site) -> Hot:
-    """Add the two routes; return the one that a whole rack asks at once."""
+    """Add the routes; return the one that a whole rack asks at once."""
 
     @routes.get("/boot.ipxe", Access.PUBLIC)
     def introduce() -> Response:
