@@ -25,6 +25,9 @@ LAB = (
     "zstd",
 )
 
+LAB_BMC = ("openipmi",)
+"""What a lab needs beside that if its machines have BMCs."""
+
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
 POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"
 
@@ -48,6 +51,11 @@ def ensure(names: Sequence[str], progress: Progress) -> tuple[str, ...]:
     if "nginx" in absent and shutil.which("systemctl"):
         subprocess.run(["systemctl", "disable", "--quiet", "nginx.service"], check=False, capture_output=True)
     return absent
+
+
+def for_lab(*, bmcs: bool) -> tuple[str, ...]:
+    """Return what a lab needs, whose machines may have BMCs."""
+    return (*LAB, *LAB_BMC) if bmcs else LAB
 
 
 def missing(names: Sequence[str]) -> tuple[str, ...]:

@@ -183,11 +183,11 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
     if run.cluster.lab is None:
         return None
     with run.reporter.step("lab up") as progress:
-        packages.ensure(packages.LAB, progress)
         rack = Rack(run.cluster, run.place.work)
+        packages.ensure(packages.for_lab(bmcs=rack.has_bmcs), progress)
         if not (NAMESPACES / rack.namespace).exists():
             undo.add(rack.down)
-        rack.up(progress, host_roots=host_root.archives(run.cluster, run.place.cache))
+        rack.up(progress, host_root.archives(run.cluster, run.place.cache), run.base)
     return rack
 
 
@@ -238,7 +238,8 @@ def switch_on(rack: Rack, reporter: Reporter) -> tuple[str, ...]:
     were_off = tuple(name for name in rack.names if states[name] is PowerState.OFF)
     for name in were_off:
         rack.power_on(name)
-        reporter.say(f"lab: {name} switched on, network first in its boot order")
+        first = "network" if rack.network_first(name) else "disk"
+        reporter.say(f"lab: {name} switched on, {first} first in its boot order")
     return were_off
 
 

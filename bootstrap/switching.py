@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import power, rooms
-from bootstrap.errors import FirstlightError, PowerUnsupported, RenderError, printable
+from bootstrap.errors import FirstlightError, PowerError, PowerUnsupported, RenderError, printable
 from bootstrap.model.machine import ManualPower
 from bootstrap.power import Deadline, PowerDriver, PowerState, Target
 
@@ -179,6 +179,7 @@ def _child(pipe: connection.Connection, target: Target, action: str, seconds: fl
 def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
     """Do `action` to one machine in this process; return its state, and what went wrong or nothing."""
     try:
+        _enter_rack(target)
         driver = driver_of(target, deadline)
         try:
             return _state_after(driver, action)
@@ -190,6 +191,32 @@ def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
     except Exception as problem:  # noqa: BLE001  # a library that met an answer it was not made for
         error = _unreadable(target, problem)
     return PowerState.UNKNOWN.value, _one_line(target, error)
+
+
+def _enter_rack(target: Target) -> None:
+    """Enter the lab's network if the machine's BMC is there, as a cable to it would; this process stays in it.
+
+    Raises:
+        PowerError: we are not root, or the lab is down.
+    """
+    cluster = target.cluster
+    if cluster.lab is None or cluster.lab.bmc == "none":
+        return
+    from bootstrap.lab.bmc import bmcs_from  # noqa: PLC0415  # real racks have no lab
+    from bootstrap.lab.namespace import enter  # noqa: PLC0415  # as above
+    from bootstrap.lab.rack import Rack  # noqa: PLC0415  # as above
+
+    if target.name not in bmcs_from(cluster):
+        return
+    try:
+        enter(Rack(cluster, target.work).namespace_file)
+    except FileNotFoundError as error:
+        raise PowerError(f"{target.name}: its BMC is in the lab, which is down (lab up builds it)") from error
+    except OSError as error:
+        raise PowerError(
+            f"{target.name}: cannot enter the lab, where its BMC is: {error.strerror}; run this with sudo, "
+            "or lab down and up again"
+        ) from error
 
 
 def _state_after(driver: PowerDriver[Any], action: str) -> tuple[str, str]:

@@ -17,8 +17,10 @@ MACHINES = frozenset(
         "test_disks_refusals",
         "test_fault_wire",
         "test_image_build",
+        "test_lab_bmc",
         "test_lab_hosts",
         "test_lab_real",
+        "test_leaving",
         "test_makers_machine",
         "test_spine",
         "test_waiting",
@@ -35,6 +37,7 @@ WAITING = frozenset(
         "test_node_hosts",
         "test_power_drivers",
         "test_power_machine",
+        "test_power_wake",
         "test_pxe_beside",
         "test_pxe_refusals",
         "test_pxe_relay",
@@ -42,6 +45,7 @@ WAITING = frozenset(
         "test_pxe_serving",
         "test_pxe_site_server",
         "test_pxe_table",
+        "test_pxe_tftp",
     }
 )
 """Their time is spent waiting for answers that do not come: two processors have room for them."""

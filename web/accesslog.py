@@ -31,7 +31,7 @@ KEPT_OF_OTHERS = 512
 # Up to the first field that a machine writes, every byte is nginx's own; in that one, quotes and controls are escaped.
 _LINE = re.compile(
     rb'^\{"time":"[^"]{1,40}","epoch":(?P<epoch>[0-9.]{1,20}),"address":"(?P<address>[0-9.]{7,15})",'
-    rb'"listener":"public","request":"(?:GET|HEAD) (?P<path>/(?:boot\.ipxe|ipxe|artifacts/sha256/|v1/ignition/'
+    rb'"listener":"public","request":"(?:GET|HEAD) (?P<path>/(?:boot\.ipxe|ipxe(?!/)|artifacts/sha256/|v1/ignition/'
     rb'|localboot\.|loader/ipxe-)[^ "\\]{0,2048}) HTTP/1\.[01]","status":(?P<status>\d{3}),"bytes":\d+,'
     rb'"seconds":(?P<seconds>[0-9.]{1,12}),',
     re.MULTILINE,

@@ -11,7 +11,7 @@ from bootstrap.artifacts import Manifest
 from bootstrap.boot import Boot, Discover, Install, Leave, Local, Rescue, Wait, decide, decide_unknown
 from bootstrap.errors import RenderError, StateError
 from bootstrap.families import DISCOVER, LiveBoot
-from bootstrap.model import Cluster, Machine, Pool
+from bootstrap.model import BootFromDisk, Cluster, Machine, Pool
 from bootstrap.records import transitions
 from bootstrap.records.evidence import said_evidence
 from bootstrap.records.ledger import Change
@@ -19,7 +19,7 @@ from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
 from web import evidence, story
-from web.answers import text, text_answer
+from web.answers import Answer, Refusal, refusal, response_of, text, text_answer
 from web.discovery import inventory_image
 from web.hot import Hot
 from web.identity import Asker, asker_from
@@ -37,7 +37,7 @@ IMAGE_ARGUMENT = "firstlight.image"
 
 
 def add(routes: Routes, site: Site) -> Hot:
-    """Add the two routes; return the one that a whole rack asks at once."""
+    """Add the routes; return the one that a whole rack asks at once."""
 
     @routes.get("/boot.ipxe", Access.PUBLIC)
     def introduce() -> Response:
@@ -45,15 +45,30 @@ def add(routes: Routes, site: Site) -> Hot:
 
     @routes.get("/ipxe", Access.PUBLIC)
     def boot() -> Response:
-        return text(script(site, asker_from(request.args)))
+        return response_of(answered(site, asker_from(request.args)))
 
-    return Hot(
-        "/ipxe", "GET", Access.PUBLIC, lambda asked: text_answer(script(site, asker_from(asked.query)))
-    )
+    @routes.get("/ipxe/leave", Access.PUBLIC)
+    def leave() -> Response:
+        return text(leaving(site, asker_from(request.args)))
+
+    return Hot("/ipxe", "GET", Access.PUBLIC, lambda asked: answered(site, asker_from(asked.query)))
 
 
-def script(site: Site, asker: Asker) -> str:
-    """Return what `asker` does next, and record that it asked.
+def leaving(site: Site, asker: Asker) -> str:
+    """Return the script that ends iPXE, for a machine whose answer is the 404 of `http-404`; nothing is recorded.
+
+    Raises:
+        Refusal: 404, it has another answer.
+        StateError: the store cannot be read.
+    """
+    given = _decided(site, asker, loading(site, asker.mac), site.ledger.machine(asker.mac))
+    if isinstance(given, Local | Leave) and given.method == "http-404":
+        return _ending(given)
+    raise Refusal(404, "ask /ipxe")
+
+
+def answered(site: Site, asker: Asker) -> Answer:
+    """Return what `asker` does next as an answer to its iPXE, and record that it asked.
 
     A store that cannot write is logged and never keeps a machine from booting.
 
@@ -62,20 +77,22 @@ def script(site: Site, asker: Asker) -> str:
     """
     cluster = site.cluster  # identify, match
     load = loading(site, asker.mac, asker.said.arch)
+    boot = recorded(site, asker, lambda record: _decided(site, asker, load, record))  # decide, record
+    script = script_of(boot, cluster, load, asker)  # render
+    return refusal(404, boot.reason) if script is None else text_answer(script)
+
+
+def _decided(site: Site, asker: Asker, load: "Loading", record: MachineRecord | None) -> Boot:
     key = load.image.key if load.image else None
-
-    def decided(record: MachineRecord | None) -> Boot:
-        if load.machine is None and record is None:
-            discovers = cluster.appliance.discovery and bool(site.discovery)
-            owner, seen = card_of(site, asker.mac), site.strangers.inventory(asker.mac)
-            in_use = seen is not None and seen.is_in_use
-            return decide_unknown(
-                asker.mac, discovers=discovers, image=key, listed_as=owner, is_in_use=in_use
-            )
-        return decide(load.machine, record, image=key, lack=load.lack)
-
-    boot = recorded(site, asker, decided)  # decide, record
-    return script_of(boot, cluster, load, asker)  # render
+    if load.machine is None and record is None:
+        discovers = site.cluster.appliance.discovery and bool(site.discovery)
+        owner, seen = card_of(site, asker.mac), site.strangers.inventory(asker.mac)
+        in_use = seen is not None and seen.is_in_use
+        return decide_unknown(asker.mac, discovers=discovers, image=key, listed_as=owner, is_in_use=in_use)
+    method: BootFromDisk = "localboot"
+    if load.machine is not None:
+        method = site.cluster.boot_from_disk_method_of(load.machine)
+    return decide(load.machine, record, image=key, lack=load.lack, method=method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +152,8 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     return found[-1]
 
 
-def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str:
-    """Return the iPXE script of a decision.
+def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str | None:
+    """Return the iPXE script of a decision; None if there is none, and a 404 says so.
 
     Raises:
         RenderError: something in it is outside iPXE's safe character set.
@@ -146,15 +163,27 @@ def script_of(boot: Boot, cluster: Cluster, load: Loading, asker: Asker) -> str:
             return _live(cluster, load, asker, arm=arm, reason=reason)
         case Discover(reason=reason):
             return _live(cluster, load, asker, arm=DISCOVER, reason=reason)
-        case Local(reason=reason):
-            # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
-            return ipxe.local_script(asker.firmware or "uefi", reason, cluster.base_url)
+        case Local() | Leave():
+            return _out(boot, cluster, asker)
         case Wait(reason=reason, seconds=seconds):
             return ipxe.wait_script(reason, seconds, cluster.base_url)
         case Rescue(reason=reason, lines=lines, seconds=seconds):
             return ipxe.rescue_script(reason, lines, seconds, cluster.base_url)
-        case Leave(reason=reason):
-            return ipxe.leave_script(reason)
+
+
+def _out(boot: Local | Leave, cluster: Cluster, asker: Asker) -> str | None:
+    """Return the script that ends the network boot by the machine's way; None where that is a 404."""
+    if boot.method == "http-404":
+        return None
+    if boot.method == "localboot":
+        # A machine that names no platform cannot be an iPXE of ours; this script ends in the firmware's own order.
+        return ipxe.local_script(asker.firmware or "uefi", boot.reason, cluster.base_url)
+    return ipxe.sanboot_script(boot.reason) if boot.method == "ipxe-sanboot" else _ending(boot)
+
+
+def _ending(boot: Local | Leave) -> str:
+    """Return the script that ends iPXE, and says whether there is a disk of ours to go on to."""
+    return ipxe.exit_script(boot.reason) if isinstance(boot, Local) else ipxe.leave_script(boot.reason)
 
 
 def _live(cluster: Cluster, load: Loading, asker: Asker, *, arm: str, reason: str) -> str:

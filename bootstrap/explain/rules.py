@@ -97,7 +97,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("script:local"),
         missing=_marks("booted"),
         cause="it was sent to its disk, and the system there has not reported",
-        remedy="its console says how far it came; if its disk was exchanged: machine arm {name} installs the new one",
+        remedy="its console says how far it came, and firmware that hangs may need another bootFromDiskMethod; "
+        "if its disk was exchanged: machine arm {name} installs the new one",
         patience=FIRMWARE,
     ),
     Rule(
@@ -230,7 +231,8 @@ RULES: tuple[Rule, ...] = (
         missing=_marks("tftp-sent ipxe-dhcp"),
         cause="the transfer of {file} by TFTP was cut off",
         remedy="a firewall lets the question (UDP port 69) pass and not the data, which comes from another port: "
-        "let UDP between this computer and the machine pass",
+        "let UDP pass, or write appliance.pxe.tftp.singlePort: true; "
+        "else the firmware may need maxBlockSize: 512 there",
         patience=ONCE,
     ),
     Rule(

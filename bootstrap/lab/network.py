@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from pyroute2 import NetNS
@@ -61,8 +61,10 @@ def in_namespace(namespace: str, argv: Sequence[str]) -> tuple[str, ...]:
     return ("ip", "netns", "exec", namespace, *argv)
 
 
-def build(network: Network, taps: Sequence[str]) -> None:
-    """Make the namespace, the bridge and exactly `taps`; what is right already stays as it is.
+def build(network: Network, taps: Sequence[str], inner: Collection[IPv4Address] = ()) -> None:
+    """Make the namespace, the bridge, exactly `taps` and the addresses `inner`; what is right already stays as it is.
+
+    `inner` are on the loopback of the namespace: nobody outside of it reaches them.
 
     Raises:
         LabError: the namespace belongs to another work folder, or the kernel refused.
@@ -76,6 +78,7 @@ def build(network: Network, taps: Sequence[str]) -> None:
         with NetNS(network.namespace, flags=0) as kernel:
             _build_bridge(kernel, network)
             _build_taps(kernel, network, taps)
+            _set_inner(kernel, inner)
     except (NetlinkError, OSError) as error:
         raise LabError(f"could not build network {network.namespace}: {error}") from error
 
@@ -156,6 +159,20 @@ def _set_address(kernel: NetNS, bridge: int | None, wanted: IPv4Interface) -> No
         broadcast = str(wanted.network.broadcast_address)
         prefix_length = wanted.network.prefixlen
         kernel.addr("add", index=bridge, address=str(wanted.ip), prefixlen=prefix_length, broadcast=broadcast)
+
+
+def _set_inner(kernel: NetNS, wanted: Collection[IPv4Address]) -> None:
+    """Give the loopback exactly the addresses `wanted`, beside those of 127.0.0.0/8."""
+    loopback = _index(kernel, "lo")
+    texts = {str(address) for address in wanted if not address.is_loopback}
+    for address in kernel.get_addr(index=loopback, family=2):
+        text = str(address.get_attr("IFA_ADDRESS"))
+        if text in texts:
+            texts.remove(text)
+        elif not IPv4Address(text).is_loopback:
+            kernel.addr("del", index=loopback, address=text, prefixlen=address["prefixlen"])
+    for text in sorted(texts):
+        kernel.addr("add", index=loopback, address=text, prefixlen=32)
 
 
 def _build_taps(kernel: NetNS, network: Network, taps: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """The appliance: the computer that answers the machines' network boot."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 
 from bootstrap.model.addresses import (
     Address,
@@ -84,11 +84,22 @@ class Loaders(Model):
     """For 64-bit ARM UEFI HTTP boot, if not the same as efiArm64."""
 
 
+class Tftp(Model):
+    """How the loaders are sent by TFTP: to every machine alike (docs/dhcp.md)."""
+
+    max_block_size: Annotated[StrictInt, Field(ge=512, le=1468)] = 1368
+    """Bytes of a block at most (RFC 2348); with 512 no block size is agreed on at all."""
+    single_port: StrictBool = False
+    """Whether data comes from port 69 too, in place of a port of each transfer's own."""
+
+
 class Pxe(Model):
     """What a machine's firmware gets."""
 
     loader: Loaders = Loaders()
     """iPXE binaries to use instead of Debian's."""
+    tftp: Tftp = Tftp()
+    """How they are sent by TFTP."""
 
 
 class ContainerImages(Model):

@@ -14,7 +14,7 @@ from bootstrap.model.kubernetes import ControlPlane, Etcd, Kubernetes, Metadata,
 from bootstrap.model.lab import Lab
 from bootstrap.model.machine import Machine
 from bootstrap.model.mirror import Mirror
-from bootstrap.model.pool import Disk, Pool
+from bootstrap.model.pool import BootFromDisk, Disk, Pool
 
 
 class Cluster(Model):
@@ -109,3 +109,7 @@ class Cluster(Model):
     def disk_of(self, machine: Machine) -> Disk:
         """Return the disk rule of `machine`: its own, else its pool's."""
         return machine.disk or self.pool(machine.pool).disk
+
+    def boot_from_disk_method_of(self, machine: Machine) -> BootFromDisk:
+        """Return how `machine` goes on from its network boot to its disk: its own way, else its pool's."""
+        return machine.boot_from_disk_method or self.pool(machine.pool).boot_from_disk_method

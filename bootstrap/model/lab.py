@@ -24,7 +24,7 @@ class LabDisk(Model):
 
 
 class LabMachine(Model):
-    """A virtual machine; the network is first in its boot order for ever."""
+    """A virtual machine."""
 
     name: Name
     """Its name; that of the machine it stands for."""
@@ -38,6 +38,8 @@ class LabMachine(Model):
     """How much memory."""
     disks: tuple[LabDisk, ...] = Field(min_length=1)
     """Its disks."""
+    boot: Literal["network", "disk"] = "network"
+    """What is first in its boot order, for ever; the other comes after it."""
 
 
 class LabHost(Model):
@@ -54,5 +56,7 @@ class Lab(Model):
     """The virtual machines."""
     hosts: tuple[LabHost, ...] = ()
     """The control-plane hosts that this computer runs too; the others are real ones."""
+    bmc: Literal["none", "ipmi"] = "none"
+    """ipmi: each virtual machine whose power driver is ipmi has that BMC, on the rack's network."""
     accel: Literal["auto", "tcg", "kvm"] = "auto"
     """auto: KVM when a probe boot works with it, else TCG."""

@@ -19,6 +19,9 @@ from bootstrap.model.types import (
     Release,
 )
 
+BootFromDisk = Literal["localboot", "ipxe-exit", "ipxe-sanboot", "http-404"]
+"""How a machine that booted from the network goes on to its disk; three of the words are Sidero Metal's."""
+
 
 class Os(Model):
     """The operating system of a pool."""
@@ -107,6 +110,8 @@ class Pool(Model):
     """Its operating system."""
     disk: Disk
     """The disk to install to."""
+    boot_from_disk_method: BootFromDisk = "localboot"
+    """How an installed machine goes on from its network boot to its disk; docs/booting.md says what needs which."""
     arm: Literal["auto", "manual"] = "auto"
     """auto: a listed machine is installed when it is first seen, once. manual: after `machine arm`."""
     match: Match | None = None

@@ -34,6 +34,7 @@ _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?")
 _REGISTRY_PATH = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]{0,127}){0,8}")
 _TAG = re.compile(r"v\d{1,3}\.\d{1,3}\.\d{1,3}")
 _FILE = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")  # POSIX.1-2017, 8.1
 _PATTERN = re.compile(r"[\x20-\x7e]{1,128}")
 _KEY_TYPES = (
     "ssh-ed25519",
@@ -281,6 +282,10 @@ Tag = Annotated[
     ),
 ]
 Word = Annotated[str, *_kind(_FILE, "a word of a command", "it without control characters")]
+VariableName = Annotated[
+    str,
+    *_kind(_VARIABLE, "the name of an environment variable", "letters, digits and _ such as HOME", "HOME"),
+]
 FilePath = Annotated[
     str,
     *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw"),

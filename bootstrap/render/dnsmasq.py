@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from bootstrap.model import Appliance, Cluster, Machine, Subnet
+from bootstrap.model.appliance import Tftp
 from bootstrap.render.firmware import NO_LOADER, TABLE
 from bootstrap.templates import render
 
 # Memory is all that a lease costs; the default of 1000 would turn machines away in a large rack.
 _LEASE_MAX = 100_000
+_TFTP_HEADERS = 32
+_PLAIN_BLOCK = 512  # RFC 1350; what is sent if nothing else was agreed on
 
 
 def dnsmasq_conf(cluster: Cluster) -> str:
@@ -20,6 +23,7 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         "dnsmasq/dnsmasq.conf.j2",
         mode=appliance.dhcp.mode,
         interface=appliance.interface,
+        tftp=_tftp(appliance.pxe.tftp),
         address=appliance.address.ip,
         netmask=own.netmask,
         networks=[_network(number, one) for number, one in enumerate(_networks(appliance))],
@@ -37,6 +41,14 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         no_loader_url=f"{cluster.base_url}/{NO_LOADER}",
         machines=[_host(machine) for machine in cluster.machines],
     )
+
+
+def _tftp(tftp: Tftp) -> tuple[str, ...]:
+    """Return the directives about the packets of TFTP."""
+    # dnsmasq takes the headers of IP, UDP and TFTP off the MTU, and agrees on no larger block (its tftp.c).
+    mtu = tftp.max_block_size + _TFTP_HEADERS
+    blocks = "tftp-no-blocksize" if tftp.max_block_size == _PLAIN_BLOCK else f"tftp-mtu={mtu}"
+    return (blocks, "tftp-single-port") if tftp.single_port else (blocks,)
 
 
 def _ends(network: IPv4Network, given: tuple[IPv4Address, IPv4Address] | None) -> tuple[str, str]:

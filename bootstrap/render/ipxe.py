@@ -78,6 +78,19 @@ def local_script(firmware: FirmwareKind, reason: str, base: str) -> str:
     return render(name, reason=on_console(reason), seconds=_READING_SECONDS, base=argument(base))
 
 
+def exit_script(reason: str) -> str:
+    """Return the script that sends a machine to its disk by ending iPXE: the firmware goes on with its boot order."""
+    return render("ipxe/exit.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
+
+
+def sanboot_script(reason: str) -> str:
+    """Return the script that has iPXE start drive 0x80, the first of the firmware's order (ipxe.org/cmd/sanboot).
+
+    If that does not start, the firmware goes on with its boot order.
+    """
+    return render("ipxe/sanboot.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
+
+
 def wait_script(reason: str, seconds: int, base: str) -> str:
     """Return the script that says `reason`, waits `seconds` and asks again.
 

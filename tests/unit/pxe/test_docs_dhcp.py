@@ -46,7 +46,7 @@ def test_table_of_firmware_is_the_programs() -> None:
     ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["modes", "proxy", "subnets", "loader", "arm64"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["modes", "proxy", "subnets", "loader", "arm64", "tftp"])
 def test_configuration_in_the_text_is_one(block: str, tmp_path: Path) -> None:
     is_proxy = "mode: proxy" in block
     (tmp_path / "base.yaml").write_text(re.sub(r", dhcp: \{.*?\}", "", BASE) if is_proxy else BASE)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bootstrap.model import Cluster, Dhcp, Subnet
+from bootstrap.model.appliance import Pxe, Tftp
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from bootstrap.render.firmware import TABLE
 from tests import samples
@@ -234,3 +235,24 @@ def test_a_proxy_answers_behind_relays_too() -> None:
         "dhcp-range=10.77.0.0,proxy,255.255.255.0",
         "dhcp-range=10.78.0.0,proxy,255.255.254.0",
     ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("tftp", "directives_of"),
+    [
+        (Tftp(), ["tftp-mtu=1400"]),
+        (Tftp(max_block_size=1024), ["tftp-mtu=1056"]),
+        (Tftp(max_block_size=512), ["tftp-no-blocksize"]),
+        (Tftp(max_block_size=512, single_port=True), ["tftp-no-blocksize", "tftp-single-port"]),
+        (Tftp(single_port=True), ["tftp-mtu=1400", "tftp-single-port"]),
+    ],
+)
+def test_tftp_is_as_the_machines_of_the_segment_can_take_it(
+    mode: str, tftp: Tftp, directives_of: list[str]
+) -> None:
+    dhcp = samples.cluster("lab").appliance.dhcp.model_copy(update={"mode": mode})
+    lines = directives(changed(dhcp=dhcp, pxe=Pxe(tftp=tftp)))
+
+    told = [line for line in lines if line.startswith("tftp-") and not line.startswith("tftp-max")]
+    assert told == directives_of

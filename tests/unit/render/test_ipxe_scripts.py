@@ -44,6 +44,8 @@ def all_scripts(reason: str) -> dict[str, str]:
         "local-uefi": ipxe.local_script("uefi", reason, BASE),
         "wait": ipxe.wait_script(reason, 30, BASE),
         "leave": ipxe.leave_script(reason),
+        "exit": ipxe.exit_script(reason),
+        "sanboot": ipxe.sanboot_script(reason),
     }
 
 
@@ -70,7 +72,7 @@ def test_a_script_that_goes_on_never_runs_off_its_end(name: str) -> None:
     assert last.startswith("goto ") or " || goto " in last
 
 
-@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave"])
+@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave", "exit", "sanboot"])
 def test_a_script_that_gives_up_fails_so_that_the_firmware_goes_on(name: str) -> None:
     # `exit 0` makes OVMF open its boot menu and stay there (UEFI 2.10, 3.1.3): success ends the boot order.
     assert commands(all_scripts("because")[name])[-1] == "exit 1"
@@ -91,7 +93,7 @@ def test_the_first_script_tells_the_card_that_booted_and_encodes_free_text() -> 
     assert "net0" not in chain
     for free_text in ("serial", "manufacturer", "product"):
         assert f"{free_text}=${{{free_text}:uristring}}" in chain
-    assert chain.endswith("|| goto failed")
+    assert chain.endswith("|| goto refused")
 
 
 @pytest.mark.parametrize("name", ["boot", "install"])
@@ -177,3 +179,23 @@ def test_an_argument_is_refused_or_changes_one_word(first: str, second: str) -> 
 
     assert kernel.split(" ") == ["kernel", KERNEL, "initrd=initrd", first, second, "||", "goto", "failed"]
     assert script.count("\n") == install(args=("a", "b")).count("\n")
+
+
+def test_sanboot_starts_the_first_disk_and_else_gives_back_to_the_firmware() -> None:
+    script = commands(ipxe.sanboot_script("installed"))
+
+    assert script[:3] == [
+        "sleep 3 || exit 1",
+        "sanboot --no-describe --drive 0x80 || goto failed",
+        "sleep 3 || exit 1",
+    ]
+
+
+def test_the_first_script_asks_whether_a_refusal_was_the_answer_before_it_asks_again() -> None:
+    script = ipxe.boot_ipxe(BASE)
+    first, second = (line for line in commands(script) if line.startswith("chain "))
+
+    assert first.endswith("|| goto refused")
+    assert second.startswith(f"chain --replace --autofree {BASE}/ipxe/leave?mac=${{netX/mac:hexhyp}}&")
+    assert second.endswith("|| goto failed")
+    assert script.index(first) < script.index(":refused") < script.index(second) < script.index(":failed")

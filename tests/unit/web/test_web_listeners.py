@@ -15,6 +15,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 ACCESS: dict[str, set[str]] = {
     "/boot.ipxe": {"public"},
     "/ipxe": {"public"},
+    "/ipxe/leave": {"public"},
     "/v1/ignition/<mac>": {"public"},
     "/livez": {"public", "machine", "operator"},
     "/readyz": {"public", "machine", "operator"},
