@@ -117,9 +117,12 @@ class Call:
         """
         from bootstrap import accepted  # noqa: PLC0415  # pydantic is slow to import, --help must not pay
         from bootstrap.config import load  # noqa: PLC0415  # as above
+        from bootstrap.containers.serving import bring_back  # noqa: PLC0415  # as above
 
         cluster = load(self.paths())
-        return accepted.composed(cluster, accepted.read(self.place(cluster).work))
+        place = self.place(cluster)
+        bring_back(place)
+        return accepted.composed(cluster, accepted.read(place.work))
 
     def base(self) -> Path:
         """Return the folder where relative paths of the cluster begin: that of the last file."""

@@ -75,6 +75,7 @@ WEB = Container(
     name="web",
     mounts=(
         *_own("web"),
+        Mount(root="work", path=home("web", "records"), target=f"{WORK}/records", is_writable=True),
         Mount(root="work", path="state", target=f"{WORK}/state", is_writable=True),
         Mount(root="work", path="log/web", target=f"{WORK}/log", is_writable=True),
         Mount(root="cache", path="images", target=f"{CACHE}/images"),
