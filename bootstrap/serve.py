@@ -19,6 +19,7 @@ from bootstrap.disk import write_file
 from bootstrap.engines import end_all
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
+from bootstrap.handover import fence
 from bootstrap.operator import Operator
 from bootstrap.processes import is_answering_dhcp, wait_until
 from bootstrap.workplace import Workplace
@@ -148,9 +149,11 @@ def serve(place: Workplace, engine: Engine) -> None:
     Raises:
         ServeError: a part did not start.
         PreflightError, ImageError: the engine cannot run them.
+        UsageError: the appliance was handed over.
     """
     stop = Stop()
     place.make()
+    fence.refuse(place.work, place.name)
     if end_parts(place):
         log("ended what a killed appliance had left")
     web, pxe = (_part(engine, name) for name in ("web", "pxe"))

@@ -76,6 +76,11 @@ VERBS = {
         "restore",
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
+    "handover": (
+        "handover",
+        "handover",
+        "Move the appliance into the cluster (--to cluster), or bring it back (--back). Needs root.",
+    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "mirror": (
         "mirror",

@@ -17,10 +17,9 @@ from bootstrap.containers.table import (
     CONTAINERS,
     HOMES,
     KEYS,
-    NOT_FOR_WEB,
-    PXE_DOCUMENTS,
     Container,
     Name,
+    is_for,
 )
 from bootstrap.workplace import Workplace
 
@@ -139,7 +138,7 @@ class Homes:
         source, target = self._place.bundle, self._home(name) / "bundle"
         # As published last time, and as rendered now: equal sums are equal files.
         before, now = sums.Sums(target).known or {}, sums.Sums(source).known or {}
-        wanted = [path for path in now if _is_for(name, path)]
+        wanted = [path for path in now if is_for(name, path)]
         for path in sorted(wanted, key=lambda path: (path in LAST, path)):
             if before.get(path) != now[path] or not (target / path).exists():
                 _put(target, path, (source / path).read_bytes(), READABLE, 0)
@@ -159,10 +158,6 @@ class Homes:
             content = source.read_bytes()
             if not (target / path).exists() or (target / path).read_bytes() != content:
                 _put(target, path, content, mode, owner)
-
-
-def _is_for(name: Name, path: str) -> bool:
-    return path in PXE_DOCUMENTS if name == "pxe" else not path.startswith(NOT_FOR_WEB)
 
 
 def _files(folder: Path) -> Iterator[str]:

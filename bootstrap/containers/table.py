@@ -100,3 +100,8 @@ KEYS: Mapping[Name, tuple[str, ...]] = {
     ),
 }
 """What each reads of pki/: leaf keys of its own, and certificates."""
+
+
+def is_for(name: Name, path: str) -> bool:
+    """Return whether a container reads the rendered document at `path`."""
+    return path in PXE_DOCUMENTS if name == "pxe" else not path.startswith(NOT_FOR_WEB)

@@ -25,7 +25,7 @@ class Both:
         self.work, self.theirs = folder / "work", folder / "theirs"
         for made in (self.work, self.theirs):
             made.mkdir()
-        self.records = Records(self.work, self.theirs, lambda path, content: put(path, content))
+        self.records = Records(self.work, self.theirs, put)
 
     def web_writes(self, name: str, value: Any) -> Path:
         path = self.theirs / name
