@@ -18,6 +18,7 @@ from bootstrap.disk import read_bundle
 from bootstrap.errors import UsageError
 from bootstrap.handover import back as way_back
 from bootstrap.handover import moving
+from bootstrap.handover.gathering import Goods
 from bootstrap.kubernetes.api import Api
 from bootstrap.leaving import administrator
 from bootstrap.model import Cluster
@@ -74,21 +75,24 @@ def handover(
     place = call.place(cluster)
     if back:
         return _back(cluster, place, folder=folder, lost=lost, seconds=seconds)
-    move = moving.Move(
+    goods = Goods(
         cluster=cluster,
         place=place,
         configs=call.paths(),
         version=VERSION,
-        node=node or "",
-        bundle={},
-        reporter=Screen(stderr(), total=PREPARED + moving.STEPS - (output is not None)),
+        bundle=read_bundle(place.bundle) if dry_run else {},
         now=datetime.now(UTC),
+    )
+    move = moving.Move(
+        goods=goods,
+        node=node or "",
+        reporter=Screen(stderr(), total=PREPARED + moving.STEPS - (output is not None)),
         output=output,
         seconds=seconds,
     )
     moving.refuse(move)
     if dry_run:
-        for line in moving.plan(dataclasses.replace(move, bundle=read_bundle(place.bundle))):
+        for line in moving.plan(move):
             click.echo(line)
         return 0
     require_root("handover")
@@ -114,21 +118,23 @@ def _refuse(**given: object) -> None:
 
 
 def _hand_over(move: moving.Move) -> int:
+    place = move.goods.place
     run = steps.Run(
-        configs=move.configs,
-        place=move.place,
+        configs=move.goods.configs,
+        place=place,
         cluster=move.cluster,
         reporter=move.reporter,
         passphrase=passphrase(),
     )
-    whole = dataclasses.replace(move, bundle=steps.render(run, steps.keys(run).public))
+    bundle = steps.render(run, steps.keys(run).public)
+    whole = dataclasses.replace(move, goods=dataclasses.replace(move.goods, bundle=bundle))
     if move.output is not None:
         moving.hand_over(whole, None)
         return 0
-    with _api(move.cluster, move.place) as api:
+    with _api(move.cluster, place) as api:
         is_ready = moving.hand_over(whole, api)
     if is_ready:
-        move.reporter.say(f"the appliance of {move.place.name} runs on {move.node}; here it does not start")
+        move.reporter.say(f"the appliance of {place.name} runs on {move.node}; here it does not start")
         return 0
     move.reporter.say(
         f"it is handed over, and was not ready within {move.seconds:.0f} s: kubectl --namespace firstlight describe"

@@ -19,7 +19,8 @@ from bootstrap.disk import holding, sync_folder, write_file
 from bootstrap.errors import ApplyError, UsageError
 from bootstrap.handover import fence, manifests
 from bootstrap.handover.fence import Fence
-from bootstrap.handover.moving import BACKUP, POLL_SECONDS, ClusterApi, kept
+from bootstrap.handover.gathering import BACKUP, OWNER_ONLY, kept
+from bootstrap.handover.moving import POLL_SECONDS, ClusterApi
 from bootstrap.handover.parcel import NAMESPACE
 from bootstrap.handover.unpack import MARK, id_in
 from bootstrap.kubernetes import subnets
@@ -28,7 +29,6 @@ from bootstrap.progress import Reporter
 from bootstrap.state.lastgood import copy_of, copy_to
 from bootstrap.workplace import PRIVATE, Workplace
 
-OWNER_ONLY = 0o600
 LEASES = Path("run/leases")
 
 

@@ -8,35 +8,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from bootstrap import accepted, allotment, background, failpoints, node_programs
-from bootstrap.backup.collect import Site, backup
-from bootstrap.backup.manifest import STATE
-from bootstrap.containers.table import CONTAINERS, KEYS, Name, home
+from bootstrap import background, failpoints
+from bootstrap.containers.table import CONTAINERS, Name
 from bootstrap.disk import write_file
 from bootstrap.errors import UsageError
 from bootstrap.handover import fence, manifests, parcel
 from bootstrap.handover.fence import Fence
+from bootstrap.handover.gathering import KEPT, OWNER_ONLY, Goods, documents, gather
 from bootstrap.handover.parcel import KIND, NAMESPACE, PART, Parcel
-from bootstrap.keys import FOLDER as PKI
 from bootstrap.kubernetes.documents import json_text
 from bootstrap.kubernetes.seen import NodeView
 from bootstrap.model import Cluster
 from bootstrap.progress import Reporter
-from bootstrap.render.bundle import Bundle
-from bootstrap.state.lastgood import copy_to
-from bootstrap.workplace import PRIVATE, Workplace
+from bootstrap.workplace import PRIVATE
 
-KEPT = "handover"
-"""Folder of the work folder: for each handover, by its id, a backup of before and the parcels with the state."""
-BACKUP = "before.tar.gz"
 STEPS = 6
 POLL_SECONDS = 2.0
-OWNER_ONLY = 0o600
 
 Tree = Mapping[str, Any]
 
@@ -62,24 +52,26 @@ class ClusterApi(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """A handover: what moves, where to, and what it is done with. The caller holds the lock of the work folder.
+    """A handover: what moves and to which node. With `output`, manifests go into that folder and nowhere else."""
 
-    `bundle` are today's documents. With `output`, manifests are written into that folder in place of being applied.
-    """
-
-    cluster: Cluster
-    place: Workplace
-    configs: tuple[Path, ...]
-    version: str
+    goods: Goods
     node: str
-    bundle: Bundle
     reporter: Reporter
-    now: datetime
     output: Path | None = None
     seconds: float = 300.0
     new_id: Callable[[], str] = lambda: secrets.token_hex(6)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def work(self) -> Path:
+        """Return the work folder."""
+        return self.goods.place.work
+
+    @property
+    def cluster(self) -> Cluster:
+        """Return the cluster whose appliance moves."""
+        return self.goods.cluster
 
 
 def problems(cluster: Cluster) -> list[str]:
@@ -114,7 +106,7 @@ def refuse(move: Move) -> None:
         StateError: the fence is damaged.
     """
     found = problems(move.cluster)
-    there = fence.read(move.place.work)
+    there = fence.read(move.work)
     if there is not None and there.node != move.node:
         found.append(
             f"--node {move.node}: it was handed over to {there.node}; write that, or handover --back first"
@@ -125,9 +117,9 @@ def refuse(move: Move) -> None:
 
 def plan(move: Move) -> Iterator[str]:
     """Yield a line for each step that `hand_over` would do."""
-    work = move.place.work
+    work = move.work
     given = move.cluster.appliance.containers
-    count = {part: len(_documents(move, part)) for part in CONTAINERS}
+    count = {part: len(documents(move.goods, part)) for part in CONTAINERS}
     yield f"check: node {move.node} is in the cluster and Ready, and its API takes every object (a trial, not kept)"
     yield f"close: {work / fence.FILE}; the appliance here stops, and does not start here again"
     yield f"keep: a backup of all keys and state in {work / KEPT}; it stays on this computer"
@@ -144,7 +136,8 @@ def hand_over(move: Move, api: ClusterApi | None) -> bool:
 
     Raises:
         UsageError: it cannot be done; nothing was changed.
-        ApiError: the cluster refused or did not answer; before `close` there is a namespace more, later the fence stands.
+        ApiError: the cluster refused or did not answer; before `close` one namespace is new, later
+            the fence stands.
         ServeError, BackupError, StateError, OSError: a step failed; run it again, or take it back.
     """
     refuse(move)
@@ -153,12 +146,12 @@ def hand_over(move: Move, api: ClusterApi | None) -> bool:
     with _step(move, "close"):
         standing = _close(move)
     with _step(move, "keep"):
-        parcels = _keep(move, standing)
+        parcels = gather(move.goods, standing)
     with _step(move, "send"):
         workloads = _workloads(move, standing, parcels)
         _send(move, api, [each for one in parcels for each in one.secrets()])
     with _step(move, "open"):
-        fence.write(move.place.work, standing.model_copy(update={"stage": "open"}))
+        fence.write(move.work, standing.model_copy(update={"stage": "open"}))
         failpoints.reached("handover.step.before")
         _open(move, api, workloads)
     if api is None:
@@ -198,7 +191,7 @@ def _check(move: Move, api: ClusterApi | None) -> None:
         )
     api.apply([manifests.namespace()])
     empty = {(part, kind): parcel.packed(part, kind, {}) for part in CONTAINERS for kind in _KINDS}
-    trial = Fence(id="0" * 12, node=move.node, at=move.now, stage="closed")
+    trial = Fence(id="0" * 12, node=move.node, at=move.goods.now, stage="closed")
     api.apply(_workloads(move, trial, tuple(empty.values())), is_trial=True)
     api.apply([each for one in empty.values() for each in one.secrets()], is_trial=True)
 
@@ -208,66 +201,17 @@ _KINDS: tuple[parcel.Kind, ...] = ("documents", "state")
 
 def _close(move: Move) -> Fence:
     """Put up the fence, then stop what runs here; return the fence, an earlier one if it stands."""
-    work = move.place.work
+    work = move.work
     standing = fence.read(work)
     if standing is None:
-        standing = Fence(id=move.new_id(), node=move.node, at=move.now.replace(microsecond=0), stage="closed")
+        standing = Fence(
+            id=move.new_id(), node=move.node, at=move.goods.now.replace(microsecond=0), stage="closed"
+        )
         fence.write(work, standing)
         failpoints.reached("handover.step.before")
-    if background.stop(move.place):
+    if background.stop(move.goods.place):
         move.reporter.say("the appliance here is stopped")
     return standing
-
-
-def _keep(move: Move, standing: Fence) -> tuple[Parcel, ...]:
-    """Return all parcels; the state was read once, when nothing wrote to it any more, and a backup made of it."""
-    folder = kept(move.place, standing)
-    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-    if not (folder / BACKUP).exists():
-        # The cluster's etcd is no part of the appliance: `backup` has it, and nothing here changes it.
-        alone = move.cluster.model_copy(update={"etcd": move.cluster.etcd.model_copy(update={"members": ()})})
-        site = Site(cluster=alone, place=move.place, configs=move.configs, version=move.version)
-        backup(site, folder / BACKUP, move.now)
-    found = []
-    for part in CONTAINERS:
-        file = folder / f"{part}-state.tar.gz"
-        if not file.exists():
-            write_file(file, parcel.packed(part, "state", _state(move, part, folder)).archive, OWNER_ONLY)
-        found += [
-            parcel.packed(part, "documents", _documents(move, part)),
-            Parcel(part, "state", file.read_bytes()),
-        ]
-    return tuple(found)
-
-
-def kept(place: Workplace, standing: Fence) -> Path:
-    """Return the folder that keeps what was here before a handover."""
-    return place.work / KEPT / standing.id
-
-
-def _state(move: Move, part: Name, folder: Path) -> parcel.Entries:
-    work = move.place.work
-    if part == "pxe":
-        return parcel.state(part, _files({home("pxe", "run", "leases"): work / "run" / "leases"}))
-    names = (accepted.FILE, allotment.FILE)
-    files = _files({home("web", "records", name): work / name for name in names})
-    if (work / STATE).exists():
-        with TemporaryDirectory(prefix="copy-", dir=folder) as made:
-            copy = Path(made) / "state.db"
-            copy_to(work / STATE, copy)
-            files[STATE] = copy.read_bytes()
-    return parcel.state(part, files)
-
-
-def _documents(move: Move, part: Name) -> parcel.Entries:
-    work = move.place.work
-    pki = _files({name: work / PKI / name for name in KEYS[part]})
-    programs = _files({node_programs.RECORD: work / node_programs.RECORD})
-    return parcel.documents(part, move.bundle, pki, programs.get(node_programs.RECORD))
-
-
-def _files(paths: Mapping[str, Path]) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
 def _workloads(move: Move, standing: Fence, parcels: tuple[Parcel, ...]) -> list[Tree]:

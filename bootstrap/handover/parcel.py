@@ -85,6 +85,7 @@ class Parcel:
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+                "immutable": True,
                 "type": "Opaque",
                 "data": {"piece": base64.b64encode(piece).decode("ascii")},
             }

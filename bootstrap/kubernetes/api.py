@@ -236,7 +236,7 @@ class Api:
             ApiDown: no API server answered; asking again is safe.
             ApiRefused: the identity may not do this.
         """
-        place = {"namespace": namespace} if namespace else {}
+        place: dict[str, Any] = {"namespace": namespace} if namespace else {}
         resource, cascade = KINDS[kind], CascadeType.FOREGROUND
         return (
             self._found(lambda api: api.delete(resource, name, cascade=cascade, **place) or True) is not None
