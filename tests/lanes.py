@@ -28,6 +28,8 @@ MACHINES = frozenset(
 WAITING = frozenset(
     {
         "test_containers",
+        "test_containers_accept",
+        "test_containers_rights",
         "test_explain",
         "test_mirror_attacks",
         "test_mirror_faults",

@@ -56,6 +56,7 @@ SLIM = ("doc", "info", "locale", "man")
 """What Debian's own slim images leave out of /usr/share."""
 SERVES = "pxe: dnsmasq 2."
 """What pxe says when its dnsmasq serves."""
+MEGABYTE = 10**6
 READY_SECONDS, STOP_SECONDS, GONE_SECONDS = 180.0, 90.0, 60.0
 
 
@@ -139,6 +140,7 @@ class Served:
     site: Site
     cable: Segment
     log: Path
+    built: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -241,6 +243,11 @@ def _is_client(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"podman\0run\0")
     except OSError:
         return False
+
+
+def is_small_file(path: Path) -> bool:
+    """Return whether a file may be read whole."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < MEGABYTE
 
 
 @contextmanager
