@@ -46,6 +46,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "artifact.rename.after": "An artifact or manifest has its name, and its folder is not synced.",
         "mirror.rename.before": "A file of the mirror is complete and checked under its passing name.",
         "mirror.rename.after": "A file of the mirror has its name, and the lock does not know it.",
+        "handover.fence.after": "A fence is written, and what it allows or forbids not done.",
         "handover.step.before": "A step of a handover is about to be done.",
         "handover.step.after": "A step of a handover is done, and the next one not begun.",
         "backup.rename.before": "A backup is complete under its passing name, and was read again.",

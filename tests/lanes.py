@@ -29,6 +29,7 @@ WAITING = frozenset(
     {
         "test_containers",
         "test_containers_accept",
+        "test_containers_moved",
         "test_containers_rights",
         "test_explain",
         "test_mirror_attacks",

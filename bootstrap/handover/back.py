@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bootstrap import accepted, allotment, failpoints
+from bootstrap import accepted, allotment
 from bootstrap.backup.manifest import STATE
 from bootstrap.backup.restore import Order, Restored, restore
 from bootstrap.containers.table import CONTAINERS, home
@@ -22,6 +22,7 @@ from bootstrap.handover.fence import Fence
 from bootstrap.handover.gathering import BACKUP, OWNER_ONLY, kept
 from bootstrap.handover.moving import POLL_SECONDS, ClusterApi
 from bootstrap.handover.parcel import NAMESPACE
+from bootstrap.handover.step import step
 from bootstrap.handover.unpack import MARK, id_in
 from bootstrap.kubernetes import subnets
 from bootstrap.model import Cluster
@@ -59,20 +60,17 @@ def take_back(back: Back, api: ClusterApi) -> bool:
     if standing is None:
         back.reporter.say(f"the appliance of {back.place.name} was not handed over: nothing to bring back")
         return True
-    with back.reporter.step("end"):
+    with step(back.reporter, "end"):
         _end_there(back, api)
     if standing.stage == "open":
         if back.folder is None:
             back.reporter.say(_how(back, standing))
             return False
-        with back.reporter.step("state"):
-            failpoints.reached("handover.step.before")
+        with step(back.reporter, "state"):
             _take_state(back, standing, back.folder)
-    with back.reporter.step("open here"):
-        failpoints.reached("handover.step.before")
+    with step(back.reporter, "open here"):
         api.delete("Namespace", NAMESPACE)
         fence.remove(back.place.work)
-        failpoints.reached("handover.step.after")
     return True
 
 
@@ -92,7 +90,7 @@ def give_up(back: Back) -> Restored | None:
         fence.remove(back.place.work)  # nothing ran there: what is here is the latest
         return None
     file = kept(back.place, standing) / BACKUP
-    with back.reporter.step("restore"):
+    with step(back.reporter, "restore"):
         # The restored work folder has no fence: it goes in the one step in which the two folders swap.
         return restore(Order(file=file, cluster=back.cluster, place=back.place, is_forced=True), back.now)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from bootstrap import failpoints
 from bootstrap.disk import sync_folder, write_file
 from bootstrap.errors import StateError, UsageError
 
@@ -56,6 +57,7 @@ def write(work: Path, fence: Fence) -> None:
     """
     values = json.loads(fence.model_dump_json())
     write_file(work / FILE, (json.dumps(values, indent=1) + "\n").encode(), OWNER_ONLY)
+    failpoints.reached("handover.fence.after")
 
 
 def remove(work: Path) -> None:

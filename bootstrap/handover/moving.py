@@ -6,12 +6,11 @@ The fence goes up before the appliance here is stopped, and says `open` before a
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bootstrap import background, failpoints
+from bootstrap import background
 from bootstrap.containers.table import CONTAINERS, Name
 from bootstrap.disk import write_file
 from bootstrap.errors import UsageError
@@ -19,6 +18,7 @@ from bootstrap.handover import fence, manifests, parcel
 from bootstrap.handover.fence import Fence
 from bootstrap.handover.gathering import KEPT, OWNER_ONLY, Goods, documents, gather
 from bootstrap.handover.parcel import KIND, NAMESPACE, PART, Parcel
+from bootstrap.handover.step import step
 from bootstrap.kubernetes.documents import json_text
 from bootstrap.kubernetes.seen import NodeView
 from bootstrap.model import Cluster
@@ -141,38 +141,29 @@ def hand_over(move: Move, api: ClusterApi | None) -> bool:
         ServeError, BackupError, StateError, OSError: a step failed; run it again, or take it back.
     """
     refuse(move)
-    with _step(move, "check"):
+    with step(move.reporter, "check"):
         _check(move, api)
-    with _step(move, "close"):
+    with step(move.reporter, "close"):
         standing = _close(move)
-    with _step(move, "keep"):
+    with step(move.reporter, "keep"):
         parcels = gather(move.goods, standing)
-    with _step(move, "send"):
+    with step(move.reporter, "send"):
         workloads = _workloads(move, standing, parcels)
         _send(move, api, [each for one in parcels for each in one.secrets()])
-    with _step(move, "open"):
-        fence.write(move.work, standing.model_copy(update={"stage": "open"}))
-        failpoints.reached("handover.step.before")
+    with step(move.reporter, "open"):
+        if standing.stage != "open":
+            fence.write(move.work, standing.model_copy(update={"stage": "open"}))
         _open(move, api, workloads)
     if api is None:
         move.reporter.say(
             f"manifests in {move.output}: kubectl apply --filename {move.output}; they hold keys"
         )
         return True
-    with _step(move, "wait"):
+    with step(move.reporter, "wait"):
         is_ready = _await(move, api)
         if is_ready:
             _clear(api, parcels)
     return is_ready
-
-
-@contextmanager
-def _step(move: Move, name: str) -> Iterator[None]:
-    """Do a step, with its failpoints around it."""
-    failpoints.reached("handover.step.before")
-    with move.reporter.step(name):
-        yield
-    failpoints.reached("handover.step.after")
 
 
 def _check(move: Move, api: ClusterApi | None) -> None:
@@ -208,7 +199,6 @@ def _close(move: Move) -> Fence:
             id=move.new_id(), node=move.node, at=move.goods.now.replace(microsecond=0), stage="closed"
         )
         fence.write(work, standing)
-        failpoints.reached("handover.step.before")
     if background.stop(move.goods.place):
         move.reporter.say("the appliance here is stopped")
     return standing

@@ -236,7 +236,7 @@ class Before:
 
 
 @pytest.fixture(scope="module", name="before")
-def fixture_before(rig: Rig) -> Iterator[Before]:
+def fixture_before(rig: Rig) -> Before:
     """Serve here, learn of a machine that nobody listed, and hand over; killed after the check and before the end."""
     operator = Operator(rig.site.work)
     with rig.serving() as here:
@@ -258,7 +258,7 @@ def fixture_before(rig: Rig) -> Iterator[Before]:
         assert rig.run(*TO, points="handover.step.after=kill@4").code == -9  # sent, and not opened
         assert here.wait(END_SECONDS) == 0
         assert rig.get("deployments")["items"] == []
-    yield found
+    return found
 
 
 @pytest.mark.usefixtures("before")
