@@ -67,9 +67,12 @@ class Store:
     folder: Path
     environment: Mapping[str, str]
 
-    def podman(self, *words: str, check: bool = True) -> str:
-        """Run podman on this store; return what it says."""
-        done = subprocess.run(
+    def succeeds(self, *words: str) -> bool:
+        """Return whether podman does something on this store."""
+        return self._run(*words).returncode == 0
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["podman", *words],
             env={**os.environ, **self.environment},
             check=False,
@@ -77,6 +80,10 @@ class Store:
             text=True,
             timeout=300,
         )
+
+    def podman(self, *words: str, check: bool = True) -> str:
+        """Run podman on this store; return what it says."""
+        done = self._run(*words)
         assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
         return done.stdout
 

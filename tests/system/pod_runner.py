@@ -49,10 +49,7 @@ class PodRunner:
     def probe(self, called: str, deployment: Mapping[str, Any]) -> bool:
         """Return whether the readiness probe says yes."""
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        command = container["readinessProbe"]["exec"]["command"]
-        return self.store.podman("exec", called, *command, "&&", "true", check=False) == "" and (
-            self.store.podman("inspect", "--format", "{{.State.Running}}", called).strip() == "true"
-        )
+        return self.store.succeeds("exec", called, *container["readinessProbe"]["exec"]["command"])
 
     def _options(self, container: Mapping[str, Any], volumes: Mapping[str, Any]) -> list[str]:
         assert set(container) <= KNOWN_OF_CONTAINER
