@@ -91,7 +91,7 @@ class PodRunner:
         """Return the folder of a volume; made, as kubelet makes it."""
         if "hostPath" in volume:
             assert volume["hostPath"]["type"] == "DirectoryOrCreate"
-            folder = self.node / volume["hostPath"]["path"].removeprefix("/var/lib/firstlight/")
+            folder: Path = self.node / volume["hostPath"]["path"].removeprefix("/var/lib/firstlight/")
             folder.mkdir(parents=True, exist_ok=True)
             return folder
         folder = (

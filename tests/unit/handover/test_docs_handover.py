@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bootstrap import config
-from bootstrap.handover import moving, parcel, unpack
+from bootstrap.handover import fence, moving, parcel, unpack
 from bootstrap.handover.manifests import ROOT as PLACE
 from bootstrap.handover.manifests import UNPACKING
 from tests import samples
@@ -63,7 +63,7 @@ def test_its_names_and_numbers_are_the_code_s() -> None:
     assert f"namespace `{parcel.NAMESPACE}`" in TEXT
     assert ", ".join(f"`{name}`" for name in UNPACKING) in TEXT
     assert unpack.__doc__
-    assert f"`{moving.fence.FILE}`" in TEXT
+    assert f"`{fence.FILE}`" in TEXT
 
 
 def test_its_commands_are_ours() -> None:
