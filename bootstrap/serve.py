@@ -153,12 +153,13 @@ def serve(place: Workplace, engine: Engine) -> None:
     """
     stop = Stop()
     place.make()
-    fence.refuse(place.work, place.name)
     if end_parts(place):
         log("ended what a killed appliance had left")
     web, pxe = (_part(engine, name) for name in ("web", "pxe"))
     try:
         place.serve_pid.write_text(str(os.getpid()))
+        # Now, and not before: a handover that begins at this moment finds our pid, or we its fence.
+        fence.refuse(place.work, place.name)
         engine.prepare()
         check_interface(engine)
         _await(web, Operator(place.work).is_ready, stop, READY_SECONDS)
