@@ -38,6 +38,7 @@ from bootstrap.kubernetes.seen import (
     NodeView,
     SigningRequest,
     is_evictable,
+    is_rolled_out,
     node_marks_from,
     node_view_from,
     signing_request_from,
@@ -253,11 +254,7 @@ class Api:
     def runs(self, namespace: str, name: str) -> bool:
         """Return whether a Deployment's pods are those of today's template, and ready; raises as `names`."""
         found = self._found(lambda api: api.get(Deployment, name, namespace=namespace))
-        status = found.status if found is not None else None
-        if found is None or status is None or found.metadata is None or found.spec is None:
-            return False
-        wanted, is_seen = found.spec.replicas, status.observedGeneration == found.metadata.generation
-        return is_seen and wanted == (status.updatedReplicas or 0) == (status.availableReplicas or 0)
+        return found is not None and is_rolled_out(found)
 
     def probe(self, text: str, *, namespace: str = "kube-system", name: str = "firstlight-probe") -> None:
         """Write `text` into a ConfigMap and read it back: API server and etcd take and keep it.

@@ -205,6 +205,7 @@ def set_ready(rig: Rig) -> None:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
     rig.plane.kubectl("admin", "apply", "-f", "-", given=json.dumps(node))
     found = json.loads(rig.plane.kubectl("admin", "get", "node", NODE, "-o", "json"))
+    del found["metadata"]["resourceVersion"]  # whoever else writes to it
     path = f"/api/v1/nodes/{NODE}/status"
     rig.plane.kubectl(
         "admin", "replace", "--raw", path, "-f", "-", given=json.dumps({**found, "status": READY})
