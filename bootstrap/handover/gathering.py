@@ -70,6 +70,18 @@ def gather(goods: Goods, standing: Fence) -> tuple[Parcel, ...]:
     return tuple(found)
 
 
+def trial(goods: Goods) -> tuple[Parcel, ...]:
+    """Return all parcels as they are now, while the appliance may go on writing; nothing is kept.
+
+    Raises:
+        StateError: the store is damaged.
+    """
+    with TemporaryDirectory(prefix=COPY, dir=goods.place.work / "run") as made:
+        folder = Path(made)
+        states = [parcel.packed(part, "state", _state(goods, part, folder)) for part in CONTAINERS]
+    return (*states, *(parcel.packed(part, "documents", documents(goods, part)) for part in CONTAINERS))
+
+
 def documents(goods: Goods, part: Name) -> parcel.Entries:
     """Return the documents and keys of a part."""
     work = goods.place.work

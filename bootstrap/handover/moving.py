@@ -16,7 +16,7 @@ from bootstrap.disk import write_file
 from bootstrap.errors import UsageError
 from bootstrap.handover import fence, manifests, parcel
 from bootstrap.handover.fence import Fence
-from bootstrap.handover.gathering import KEPT, OWNER_ONLY, Goods, documents, gather
+from bootstrap.handover.gathering import KEPT, OWNER_ONLY, Goods, documents, gather, trial
 from bootstrap.handover.parcel import KIND, NAMESPACE, PART, Parcel
 from bootstrap.handover.step import step
 from bootstrap.kubernetes.documents import json_text
@@ -169,6 +169,8 @@ def hand_over(move: Move, api: ClusterApi | None) -> bool:
 def _check(move: Move, api: ClusterApi | None) -> None:
     """Ask the cluster whether it will take all of it, before anything is stopped."""
     if api is None:
+        for one in trial(move.goods):
+            one.secrets()
         return
     found = api.node(move.node)
     if found is None or not found.is_ready:
@@ -180,11 +182,11 @@ def _check(move: Move, api: ClusterApi | None) -> None:
             f"{move.node} does not show {address} among its addresses ({', '.join(found.addresses) or 'none'}):"
             f" it must have it on {move.cluster.appliance.interface}, and nobody else"
         )
+    parcels = trial(move.goods)
+    secrets = [each for one in parcels for each in one.secrets()]
     api.apply([manifests.namespace()])
-    empty = {(part, kind): parcel.packed(part, kind, {}) for part in CONTAINERS for kind in _KINDS}
-    trial = Fence(id="0" * 12, node=move.node, at=move.goods.now, stage="closed")
-    api.apply(_workloads(move, trial, tuple(empty.values())), is_trial=True)
-    api.apply([each for one in empty.values() for each in one.secrets()], is_trial=True)
+    standing = Fence(id="0" * 12, node=move.node, at=move.goods.now, stage="closed")
+    api.apply([*secrets, *_workloads(move, standing, parcels)], is_trial=True)
 
 
 _KINDS: tuple[parcel.Kind, ...] = ("documents", "state")

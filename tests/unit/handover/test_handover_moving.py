@@ -13,7 +13,7 @@ import pytest
 from bootstrap import accepted, allotment, failpoints
 from bootstrap.containers.table import CONTAINERS
 from bootstrap.errors import ApiRefused, ApplyError, StateError, UsageError
-from bootstrap.handover import fence, moving, unpack
+from bootstrap.handover import fence, moving, parcel, unpack
 from bootstrap.handover.back import give_up, take_back
 from bootstrap.handover.moving import hand_over
 from bootstrap.processes import is_gone
@@ -117,6 +117,18 @@ def test_a_node_that_could_not_run_it_is_refused(rack: Rack, old: int, node: str
     with pytest.raises(UsageError, match=f"--node {node}: {says}"):
         hand_over(rack.move(node=node), api)
     assert (rack.stage, is_gone(old), api.objects) == ("", False, {})
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_what_is_too_large_is_known_before_anything_stops(
+    rack: Rack, old: int, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    monkeypatch.setattr(parcel, "MOST_PIECES", 0)
+    move = rack.move(output=rack.folder / "manifests") if is_written else rack.move()
+    with pytest.raises(UsageError, match="go through the cluster's API; run it where it is"):
+        hand_over(move, None if is_written else rack.api)
+    assert (rack.stage, is_gone(old), rack.api.objects) == ("", False, {})
+    assert list((rack.work / "run").glob("copy-*")) == []
 
 
 def test_an_address_that_the_node_does_not_show_is_said(rack: Rack) -> None:

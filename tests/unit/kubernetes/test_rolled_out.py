@@ -12,10 +12,8 @@ DONE = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "available
 
 def deployment(status: dict[str, Any] | None) -> Any:
     given = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "generation": 2}}
-    template = {"metadata": {}, "spec": {"containers": []}}
-    return from_dict(
-        {**given, "spec": {"replicas": 1, "selector": {}, "template": template}, "status": status}
-    )
+    spec: dict[str, Any] = {"replicas": 1, "selector": {}, "template": {"spec": {"containers": []}}}
+    return from_dict({**given, "spec": spec, "status": status})
 
 
 def test_one_pod_of_today_s_template_is_what_is_wanted() -> None:
