@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from bootstrap.handover import fence
 from tests.system.container_bench import CONFIG, READY_SECONDS, Served
 from tests.system.pod_runner import PodRunner
 from tests.system.pxe_segment import KNOWN_ADDRESS, KNOWN_MAC, SERVER, DhcpClient, Options, wait_for
+from tests.system.spine import ROOT
 from tests.system.test_containers_accept import PLANE
 
 pytestmark = pytest.mark.system
@@ -65,6 +67,13 @@ def answers(bench: Served) -> list[bytes]:
     return [bench.curl(f"http://{SERVER}:8080/boot.ipxe"), script, bench.secure("/readyz")]
 
 
+def asking() -> str:
+    """Return how docs/handover.md asks the appliance over there, for a question that changes nothing."""
+    (code,) = re.findall(r"python3 -c \\\n  '([^']+)'", (ROOT / "docs/handover.md").read_text())
+    assert '.act("w1", "arm")' in code
+    return code.replace('.act("w1", "arm")', '.machine("w1")')
+
+
 def test_the_pods_serve_what_was_served_here_and_here_nothing_starts(
     bench: Served, before: tuple[str, list[bytes]], manifests: Manifests, tmp_path: Path
 ) -> None:
@@ -96,6 +105,7 @@ def test_the_pods_serve_what_was_served_here_and_here_nothing_starts(
         finally:
             client.close()
         assert bench.curl(f"tftp://{SERVER}/undionly.kpxe")
+        assert "'name': 'w1'" in bench.store.podman("exec", pods["web"], "python3", "-c", asking())
     finally:
         for called in pods.values():
             bench.store.podman("stop", called, check=False)
