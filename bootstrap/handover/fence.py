@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from bootstrap import failpoints
 from bootstrap.disk import sync_folder, write_file
 from bootstrap.errors import StateError, UsageError
+from bootstrap.workplace import FENCE
 
-FILE = "handed-over.json"
+FILE = FENCE
 OWNER_ONLY = 0o600
 
 

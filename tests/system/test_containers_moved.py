@@ -71,7 +71,7 @@ def asking() -> str:
     """Return how docs/handover.md asks the appliance over there, for a question that changes nothing."""
     (code,) = re.findall(r"python3 -c \\\n  '([^']+)'", (ROOT / "docs/handover.md").read_text())
     assert '.act("w1", "arm")' in code
-    return code.replace('.act("w1", "arm")', '.machine("w1")')
+    return str(code).replace('.act("w1", "arm")', '.machine("w1")')
 
 
 def test_the_pods_serve_what_was_served_here_and_here_nothing_starts(

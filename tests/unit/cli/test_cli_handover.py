@@ -149,3 +149,12 @@ def test_a_cluster_that_does_not_answer_keeps_the_fence_up(
     assert outcome.code == 1, outcome
     assert "Traceback" not in outcome.err
     assert (deploy / "rack1" / fence.FILE).exists()
+
+
+@pytest.mark.usefixtures("fenced")
+def test_who_asks_for_the_appliance_is_told_where_it_is(firstlight: Firstlight, config: list[object]) -> None:
+    outcome = firstlight(*config, "status")
+
+    assert outcome.code == 1
+    assert "it was handed over to the cluster: ask it there, or bring it back" in outcome.err
+    assert "start it" not in outcome.err
