@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bootstrap.disk import write_file
+from bootstrap.disk import holding, write_file
 from bootstrap.errors import StateError
 from bootstrap.kubernetes import subnets
 from bootstrap.model import Cluster
@@ -17,15 +17,28 @@ def pod_subnets(cluster: Cluster, work: Path, *, keep: bool = True) -> dict[str,
         StateError: the file is damaged; new numbers could give two running nodes the same addresses.
         OSError: it cannot be read or written.
     """
-    path = work / FILE
-    previous = _previous(path)
-    numbers = subnets.allotment(cluster, previous)
-    if keep and numbers != previous:
-        write_file(path, subnets.dump(numbers), 0o600)
+    if not keep:
+        return subnets.allotment(cluster, recorded(work))
+    with holding(work):  # web gives out numbers too
+        previous = recorded(work)
+        numbers = subnets.allotment(cluster, previous)
+        if numbers != previous:
+            record(work, numbers)
     return numbers
 
 
-def _previous(path: Path) -> dict[str, int]:
+def record(work: Path, numbers: subnets.Allotment) -> None:
+    """Write the numbers down; who changes them holds `work` from reading to writing (bootstrap/disk.py).
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    write_file(work / FILE, subnets.dump(numbers), 0o600)
+
+
+def recorded(work: Path) -> dict[str, int]:
+    """Return the numbers as they are written down; none if they never were. Raises as `pod_subnets`."""
+    path = work / FILE
     try:
         return subnets.parse(path.read_bytes())
     except FileNotFoundError:

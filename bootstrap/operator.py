@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bootstrap.errors import PreflightError, ServeError, UsageError
+from bootstrap.workplace import FENCE
 
 SOCKET = Path("run/operator.sock")
 RESTARTING = frozenset({502, 503, 504})  # nginx answers, what is behind it does not yet
@@ -27,6 +28,7 @@ class Operator:
     """The operator API of one cluster's appliance, found through its work folder."""
 
     def __init__(self, work: Path) -> None:
+        self._work = work
         self._socket = work / SOCKET
 
     def machines(self) -> list[dict[str, Any]]:
@@ -127,10 +129,15 @@ class Operator:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning(
-                f"the appliance does not answer on {self._socket} ({error}); start it: up"
+                f"the appliance does not answer on {self._socket} ({error}); {self._remedy()}"
             ) from error
         finally:
             connection.close()
+
+    def _remedy(self) -> str:
+        if (self._work / FENCE).exists():
+            return "it was handed over to the cluster: ask it there, or bring it back (docs/handover.md)"
+        return "start it: up"
 
 
 def _reason(refusal: bytes) -> str:

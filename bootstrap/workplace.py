@@ -12,6 +12,8 @@ from bootstrap.environment import ROOT
 from bootstrap.errors import UsageError
 
 PRIVATE = 0o700
+FENCE = "handed-over.json"
+"""File of a work folder whose appliance was handed over (bootstrap/handover/fence.py)."""
 
 
 @dataclass(frozen=True)

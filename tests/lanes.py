@@ -30,6 +30,9 @@ MACHINES = frozenset(
 WAITING = frozenset(
     {
         "test_containers",
+        "test_containers_accept",
+        "test_containers_moved",
+        "test_containers_rights",
         "test_explain",
         "test_mirror_attacks",
         "test_mirror_faults",

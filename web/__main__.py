@@ -27,15 +27,17 @@ def main() -> int:
     os.umask(0o077)
     set_up_logging()
     try:
-        run(arguments.work, arguments.cache.resolve())
+        run(arguments.work, arguments.cache.resolve(), (arguments.records or arguments.work).resolve())
     except ServeError as error:
         log.critical("%s", error)
         return error.exit_code
     return 0
 
 
-def run(work: Path, cache: Path) -> None:
+def run(work: Path, cache: Path, records: Path) -> None:
     """Run nginx and the application with `work` as their current folder, and return when both have ended.
+
+    `records` is the folder of what deploy.py reads of accepted machines.
 
     Raises:
         ServeError: the work folder holds nothing rendered.
@@ -54,7 +56,7 @@ def run(work: Path, cache: Path) -> None:
         make_localboot(Path())
     SOCKET.unlink(missing_ok=True)
     PID_FILE.write_text(str(os.getpid()))
-    server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache))
+    server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache), "--records", str(records))
     front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache), note=NGINX_NOTE)
     back = Child("the application", server, before=lambda: None, note=SERVER_NOTE)
     try:
@@ -97,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="the cluster's work folder")
     parser.add_argument("--cache", type=Path, required=True, help="the folder of artifacts and images")
+    parser.add_argument("--records", type=Path, help="the folder of accepted.json (default: the work folder)")
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bootstrap import accepted
+from bootstrap.disk import holding
 from bootstrap.errors import PreflightError, StateError
 from bootstrap.joining import AUTHORITY, joining
 from bootstrap.model import Cluster, Machine
@@ -38,15 +39,17 @@ def shared(how: Joining | None) -> bytes:
     return shared_document(how) if how else b""
 
 
-def read_joining(cluster: Cluster) -> Joining | None:
+def read_joining(records: Path, cluster: Cluster) -> Joining | None:
     """Return what machines of `cluster` need to join it; new ones get their pod subnet. In the work folder.
+
+    `records` is where the list of pod subnets and that of programs are: the work folder, or a container's own.
 
     Raises:
         StateError: it cannot be read or written.
     """
     try:
         keyring = PublicKeyring(certificates={AUTHORITY: AUTHORITY_FILE.read_bytes()}, public_keys={})
-        return joining(cluster, Path(), keyring)
+        return joining(cluster, records, keyring)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -55,15 +58,16 @@ def read_joining(cluster: Cluster) -> Joining | None:
         raise StateError(str(error)) from error
 
 
-def keep_accepted(found: Sequence[Accepted]) -> Sequence[Accepted]:
+def keep_accepted(records: Path, found: Sequence[Accepted]) -> Sequence[Accepted]:
     """Write the accepted machines where deploy.py finds them; return them with those that only that copy still has.
 
     Raises:
         StateError: the file is damaged, or cannot be written.
     """
     try:
-        whole = {one.mac: one for one in (*accepted.read(Path()), *found)}
-        accepted.write(Path(), whole.values())
+        with holding(records):  # deploy.py takes over what is written there
+            whole = {one.mac: one for one in (*accepted.read(records), *found)}
+            accepted.write(records, whole.values())
         return tuple(whole.values())
     except OSError as error:
         raise StateError(f"{error.filename}: {error.strerror}") from error

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until SIGTERM; the current folder is the work folder."""
-    cache = _arguments().cache
+    arguments = _arguments()
     set_up_logging()
     SOCKET.unlink(missing_ok=True)
     server = Server(
@@ -61,11 +61,14 @@ def main() -> None:
     )
     # granian makes the path absolute; a socket's path ends at 107 bytes, and work folders may lie deep.
     server.bind_uds = SOCKET
-    server.serve(target_loader=partial(load, cache), wrap_loader=False)
+    server.serve(target_loader=partial(load, arguments.cache, arguments.records), wrap_loader=False)
 
 
-def load(cache: Path) -> Callable[..., Any]:
-    """Return the application, in the worker process; end that with the reason if it is not possible."""
+def load(cache: Path, records: Path) -> Callable[..., Any]:
+    """Return the application, in the worker process; end that with the reason if it is not possible.
+
+    `records` is the folder of what deploy.py reads of accepted machines: the work folder, or a container's own.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         store = open_store()
@@ -76,8 +79,8 @@ def load(cache: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
-            read_joining=read_joining,
-            keep_accepted=keep_accepted,
+            read_joining=partial(read_joining, records),
+            keep_accepted=partial(keep_accepted, records),
         )
         app = create_app(site)
     except FirstlightError as error:
@@ -121,6 +124,7 @@ def set_up_logging() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web.server")
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--records", type=Path, default=Path())
     return parser.parse_args()
 
 

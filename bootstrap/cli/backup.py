@@ -15,6 +15,7 @@ from bootstrap.backup.snapshot import steps
 from bootstrap.cli.main import VERSION, Call
 from bootstrap.cli.results import emit, stderr
 from bootstrap.errors import UsageError
+from bootstrap.handover import fence
 
 EXIT_PARTLY = 3
 HEADINGS = ("FILE", "CLUSTER", "TAKEN", "MEMBERS", "BYTES", "ETCD")
@@ -62,6 +63,7 @@ def restore(call: Call, file: Path, force: bool, retired: tuple[str, ...]) -> No
     """
     cluster = call.cluster()
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     with place.locked():
         order = Order(file=file.absolute(), cluster=cluster, place=place, is_forced=force, retired=retired)
         done = bring_back(order, datetime.now(UTC))

@@ -76,6 +76,11 @@ VERBS = {
         "restore",
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
+    "handover": (
+        "handover",
+        "handover",
+        "Move the appliance into the cluster (--to cluster), or bring it back (--back). Needs root.",
+    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "mirror": (
         "mirror",
@@ -117,9 +122,12 @@ class Call:
         """
         from bootstrap import accepted  # noqa: PLC0415  # pydantic is slow to import, --help must not pay
         from bootstrap.config import load  # noqa: PLC0415  # as above
+        from bootstrap.containers.serving import bring_back  # noqa: PLC0415  # as above
 
         cluster = load(self.paths())
-        return accepted.composed(cluster, accepted.read(self.place(cluster).work))
+        place = self.place(cluster)
+        bring_back(place)
+        return accepted.composed(cluster, accepted.read(place.work))
 
     def base(self) -> Path:
         """Return the folder where relative paths of the cluster begin: that of the last file."""

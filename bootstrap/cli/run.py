@@ -17,6 +17,7 @@ from bootstrap.containers.serving import Containers
 from bootstrap.disk import finish_bundle
 from bootstrap.engines import EngineName, engine_of
 from bootstrap.errors import PreflightError, UsageError
+from bootstrap.handover import fence
 from bootstrap.model import Cluster
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
@@ -46,6 +47,7 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     steps.check(call.paths(), cluster, screen)
     require_root("up")
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     undo = steps.Undo([])
     interrupt_on_sigterm()
     with place.locked():
@@ -160,6 +162,7 @@ def serve(call: Call, engine: EngineName | None, prepare: bool) -> None:  # noqa
     cluster = call.cluster()
     require_root("serve")
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     finish_bundle(place.bundle)
     if not (place.bundle / "web" / "nginx.conf").is_file():
         raise PreflightError(

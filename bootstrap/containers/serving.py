@@ -147,6 +147,17 @@ def publish(place: Workplace) -> None:
         Homes(place).publish()
 
 
+def bring_back(place: Workplace) -> None:
+    """Take over what web has accepted in a container that runs or ran; else do nothing.
+
+    Raises:
+        OSError: the disk does not take it.
+        StateError: a file of the work folder is damaged.
+    """
+    if running_engine(place) is not None:
+        Homes(place).bring_back()
+
+
 def end_containers(place: Workplace) -> bool:
     """Remove the containers of a work folder, and their folders there; return whether there was one.
 

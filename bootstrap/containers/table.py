@@ -75,6 +75,7 @@ WEB = Container(
     name="web",
     mounts=(
         *_own("web"),
+        Mount(root="work", path=home("web", "records"), target=f"{WORK}/records", is_writable=True),
         Mount(root="work", path="state", target=f"{WORK}/state", is_writable=True),
         Mount(root="work", path="log/web", target=f"{WORK}/log", is_writable=True),
         Mount(root="cache", path="images", target=f"{CACHE}/images"),
@@ -99,3 +100,8 @@ KEYS: Mapping[Name, tuple[str, ...]] = {
     ),
 }
 """What each reads of pki/: leaf keys of its own, and certificates."""
+
+
+def is_for(name: Name, path: str) -> bool:
+    """Return whether a container reads the rendered document at `path`."""
+    return path in PXE_DOCUMENTS if name == "pxe" else not path.startswith(NOT_FOR_WEB)

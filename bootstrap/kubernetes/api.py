@@ -27,9 +27,10 @@ from lightkube.models.certificates_v1 import (
 )
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.operators import BinaryOperator, SequenceOperator
+from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.certificates_v1 import CertificateSigningRequest
-from lightkube.resources.core_v1 import ConfigMap, Node, Pod
-from lightkube.types import PatchType
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod, Secret
+from lightkube.types import CascadeType, PatchType
 
 from bootstrap.errors import ApiDown, ApiRefused
 from bootstrap.kubernetes.seen import (
@@ -37,6 +38,7 @@ from bootstrap.kubernetes.seen import (
     NodeView,
     SigningRequest,
     is_evictable,
+    is_rolled_out,
     node_marks_from,
     node_view_from,
     signing_request_from,
@@ -49,6 +51,8 @@ CHUNK = 500
 NOT_FOUND, CONFLICT, TOO_MANY = 404, 409, 429
 _NEVER_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _EVICTION = Pod.Eviction
+KINDS: Mapping[str, Any] = {"Deployment": Deployment, "Namespace": Namespace, "Pod": Pod, "Secret": Secret}
+"""What `delete` and `names` know."""
 
 Result = TypeVar("Result")
 Fields = dict[str, str | BinaryOperator | SequenceOperator]
@@ -214,16 +218,43 @@ class Api:
             staying.append(f"{pod.metadata.namespace}/{pod.metadata.name}")
         return staying
 
-    def apply(self, objects: Iterable[Mapping[str, Any]]) -> list[str]:
+    def apply(self, objects: Iterable[Mapping[str, Any]], *, is_trial: bool = False) -> list[str]:
         """Bring `objects` (as in a manifest) to the cluster by server-side apply; return those that changed.
 
         A name is `Kind/name` or `Kind/namespace/name`. Fields that we set are ours, whoever else manages them.
+        A trial asks the same of the API server, and nothing is kept (dryRun=All).
 
         Raises:
             ApiDown: no API server answered; asking again is safe.
             ApiRefused: one is no object that the API knows, or the identity may not write it.
         """
-        return [name for name in map(self._apply, objects) if name]
+        return [name for name in (self._apply(each, is_trial=is_trial) for each in objects) if name]
+
+    def delete(self, kind: str, name: str, *, namespace: str | None = None) -> bool:
+        """Delete an object, and first what belongs to it (foreground); return whether it was there. `kind` is of KINDS.
+
+        Raises:
+            ApiDown: no API server answered; asking again is safe.
+            ApiRefused: the identity may not do this.
+        """
+        place: dict[str, Any] = {"namespace": namespace} if namespace else {}
+        resource, cascade = KINDS[kind], CascadeType.FOREGROUND
+        return (
+            self._found(lambda api: api.delete(resource, name, cascade=cascade, **place) or True) is not None
+        )
+
+    def names(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[str]:
+        """Return the names of the objects of a kind with these labels; raises as `signing_requests`."""
+        wanted: Any = dict(labels)
+        found = self._ask(
+            lambda api: list(api.list(KINDS[kind], namespace=namespace, labels=wanted, chunk_size=CHUNK))
+        )
+        return sorted(str(one.metadata.name) for one in found)
+
+    def runs(self, namespace: str, name: str) -> bool:
+        """Return whether a Deployment's pods are those of today's template, and ready; raises as `names`."""
+        found = self._found(lambda api: api.get(Deployment, name, namespace=namespace))
+        return found is not None and is_rolled_out(found)
 
     def probe(self, text: str, *, namespace: str = "kube-system", name: str = "firstlight-probe") -> None:
         """Write `text` into a ConfigMap and read it back: API server and etcd take and keep it.
@@ -238,7 +269,7 @@ class Api:
         if (found.data or {}).get("probe") != text:
             raise ApiRefused(f"ConfigMap {namespace}/{name} holds {found.data} after {text!r} was written")
 
-    def _apply(self, wanted: Mapping[str, Any]) -> str:
+    def _apply(self, wanted: Mapping[str, Any], *, is_trial: bool) -> str:
         """Apply one object; return its name if that changed it."""
         try:
             value = from_dict(dict(wanted))
@@ -247,7 +278,9 @@ class Api:
         metadata = wanted["metadata"]
         place = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
         before: Any = self._found(lambda api: api.get(type(value), metadata["name"], **place))
-        after: Any = self._ask(lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True))
+        after: Any = self._ask(
+            lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True, dry_run=is_trial)
+        )
         is_same = before is not None and before.metadata.resourceVersion == after.metadata.resourceVersion
         return "" if is_same else "/".join((str(wanted["kind"]), *place.values(), metadata["name"]))
 

@@ -114,3 +114,14 @@ def is_evictable(pod: Any) -> bool:
     is_of_daemon_set = any(owner.kind == "DaemonSet" for owner in metadata.ownerReferences or ())
     has_ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
     return not (is_static or is_of_daemon_set or has_ended)
+
+
+def is_rolled_out(found: Any) -> bool:
+    """Return whether the pods of an apps/v1 Deployment are those of its template, and available, as many as wanted."""
+    status = found.status
+    if status is None or status.observedGeneration != found.metadata.generation:
+        return False
+    wanted = found.spec.replicas
+    return bool(
+        wanted == (status.updatedReplicas or 0) == (status.availableReplicas or 0) == (status.replicas or 0)
+    )

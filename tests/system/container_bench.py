@@ -56,6 +56,7 @@ SLIM = ("doc", "info", "locale", "man")
 """What Debian's own slim images leave out of /usr/share."""
 SERVES = "pxe: dnsmasq 2."
 """What pxe says when its dnsmasq serves."""
+MEGABYTE = 10**6
 READY_SECONDS, STOP_SECONDS, GONE_SECONDS = 180.0, 90.0, 60.0
 
 
@@ -66,9 +67,12 @@ class Store:
     folder: Path
     environment: Mapping[str, str]
 
-    def podman(self, *words: str, check: bool = True) -> str:
-        """Run podman on this store; return what it says."""
-        done = subprocess.run(
+    def succeeds(self, *words: str) -> bool:
+        """Return whether podman does something on this store."""
+        return self._run(*words).returncode == 0
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["podman", *words],
             env={**os.environ, **self.environment},
             check=False,
@@ -76,6 +80,10 @@ class Store:
             text=True,
             timeout=300,
         )
+
+    def podman(self, *words: str, check: bool = True) -> str:
+        """Run podman on this store; return what it says."""
+        done = self._run(*words)
         assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
         return done.stdout
 
@@ -139,6 +147,7 @@ class Served:
     site: Site
     cable: Segment
     log: Path
+    built: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -241,6 +250,11 @@ def _is_client(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"podman\0run\0")
     except OSError:
         return False
+
+
+def is_small_file(path: Path) -> bool:
+    """Return whether a file may be read whole."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < MEGABYTE
 
 
 @contextmanager
