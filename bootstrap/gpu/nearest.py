@@ -7,7 +7,7 @@ from bootstrap.gpu.rows import Product, Source, numbers
 from bootstrap.gpu.table import CUDA, SOURCES
 from bootstrap.model import Os
 
-NONE = "installCuda: false, and no driver is installed"
+NONE = "installCuda: false for no driver"
 """What always works."""
 
 
@@ -27,9 +27,10 @@ def nearest(products: Sequence[Product], os: Os, cuda: str | None) -> str:
 
 def _cuda(products: Sequence[Product], os: Os, cuda: str) -> str:
     """Return the CUDA version that works on the same system: the next older one, else the next newer; or nothing."""
-    works = [row.version for row in CUDA if isinstance(choice(products, os, row.version), Choice)]
-    older = [version for version in works if numbers(version) < numbers(cuda)]
-    return (older[-1:] or works[:1] or [""])[0]
+    older = [row.version for row in reversed(CUDA) if numbers(row.version) < numbers(cuda)]
+    newer = [row.version for row in CUDA if numbers(row.version) > numbers(cuda)]
+    works = (one for one in (*older, *newer) if isinstance(choice(products, os, one), Choice))
+    return next(works, "")
 
 
 def _system(products: Sequence[Product], cuda: str | None) -> str:

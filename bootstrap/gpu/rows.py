@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 
 class Flavour(StrEnum):
@@ -99,6 +100,7 @@ class Source:
     broken: str = ""
 
 
+@cache
 def numbers(version: str) -> tuple[int, ...]:
     """Return the numbers of a version (4593.2.5, 12.8), to compare by; none for what is no version (a channel)."""
     parts = version.split(".")

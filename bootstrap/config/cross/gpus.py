@@ -18,8 +18,10 @@ def known_products(view: View) -> Iterator[Problem]:
     """A product is one of the table of GPUs."""
     for pool in view.each("pools"):
         for path, key in view.texts(*pool, "gpu", "products"):
-            if key not in BY_KEY:
-                yield view.problem(path, f"{shown(key)} is no GPU of the table; {choice(key, BY_KEY)}")
+            if (
+                key not in BY_KEY and key == key.lower() and key.replace("-", "").isalnum()
+            ):  # else: no name at all
+                yield view.problem(path, f"{shown(key)} is no GPU of the table; {_meant(key)}")
 
 
 def known_cuda(view: View) -> Iterator[Problem]:
@@ -42,6 +44,12 @@ def has_driver(view: View) -> Iterator[Problem]:
         answer = resolve(ids, os, gpu) if ids else for_any(os, gpu)
         if isinstance(answer, Refusal):
             yield view.key_problem((*pool, "gpu"), str(answer))
+
+
+def _meant(key: str) -> str:
+    """Return which products an unknown one may be: those that begin so, else the one that is written most alike."""
+    kinds = [known for known in BY_KEY if known.startswith(f"{key}-")]
+    return f"write one of {', '.join(kinds)}" if kinds else choice(key, BY_KEY)
 
 
 def _installs(view: View, pool: Path) -> bool:
