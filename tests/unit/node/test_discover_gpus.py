@@ -89,7 +89,7 @@ def looked(machine: Machine) -> tuple[int, str]:
             409,
             (
                 "7 x H100 80GB HBM3 (10de:2330, Hopper, MIG-capable)\n"
-                "pool workers: pool workers expects 8 GPUs, it shows 7: 7 x H100 80GB HBM3 (10de:2330); look for its seating"
+                "pool workers: pool workers expects 8 GPUs, it shows 7: 7 x H100 80GB HBM3 (10de:2330); look for"
             ),
         ),
         ([], 409, "none\npool workers: pool workers expects 8 GPUs, it shows none; look for its seating"),

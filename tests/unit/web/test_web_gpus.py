@@ -9,7 +9,9 @@ from bootstrap.states import State
 from tests.unit.web.fakes import W1, W3, cluster
 from tests.unit.web.looking import BMC_SCREEN, LookingRack
 
-MISSING = "pool workers expects 8 GPUs, it shows 7: 7 x H100 80GB HBM3 (10de:2330); look for its seating, riser and power"
+MISSING = (
+    "pool workers expects 8 GPUs, it shows 7: 7 x H100 80GB HBM3 (10de:2330); look for its seating, riser"
+)
 
 
 def gpus(*devices: str) -> list[dict[str, str]]:
