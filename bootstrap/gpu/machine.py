@@ -78,9 +78,11 @@ def _miscounted(pool: Pool, devices: Sequence[str]) -> Refusal | None:
     expected, found = pool.gpu.expected if pool.gpu else None, len(devices)
     if expected is None or found == expected:
         return None
-    shown = f", it shows {found}: {names_of(devices)}" if found else ", it shows none"
+    shown = f"{found}: {names_of(devices)}" if found else "none"
     advice = ADVICE if found < expected else "write the number that it has"
-    return Refusal(f"pool {pool.name} expects {expected} GPUs{shown}", f"{advice}, or change expected")
+    return Refusal(
+        f"pool {pool.name} expects {expected} GPUs, it shows {shown}", f"{advice}, or change expected"
+    )
 
 
 def _another_kind(pool: Pool, devices: Sequence[str]) -> Refusal | None:

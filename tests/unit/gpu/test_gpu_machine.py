@@ -1,5 +1,7 @@
 """One machine against its pool: the count, the kind, and what follows."""
 
+from typing import Any
+
 import pytest
 
 from bootstrap.gpu.choosing import Choice
@@ -25,7 +27,7 @@ def test_a_machine_as_its_pool_wants_it_gets_its_driver() -> None:
 
 
 @pytest.mark.parametrize("wants", [{}, {"install_cuda": False}, {"products": ("h100-sxm",)}])
-def test_one_that_is_missing_is_told_with_what_to_look_for(wants: dict[str, object]) -> None:
+def test_one_that_is_missing_is_told_with_what_to_look_for(wants: dict[str, Any]) -> None:
     found = judged(pool(expected=8, **wants), [H100] * 7)
 
     assert isinstance(found, Refusal)
