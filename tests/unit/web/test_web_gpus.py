@@ -6,6 +6,7 @@ import pytest
 
 from bootstrap.model import Cluster
 from bootstrap.states import State
+from bootstrap.status import stranger
 from tests.unit.web.fakes import W1, W3, cluster
 from tests.unit.web.looking import BMC_SCREEN, LookingRack
 
@@ -111,7 +112,11 @@ def test_a_repaired_machine_is_accepted_after_its_next_look_or_at_once_with_rech
 def test_a_pool_that_accepts_by_itself_does_not_accept_what_does_not_fit() -> None:
     rack = flatcar({"expected": 8}, match={"gpus": ">=6"}, autoAccept=True)
 
-    assert (rack.found(gpus=gpus(*["2330"] * 7)).json or {})["next"] == "wait"
+    told = rack.found(gpus=gpus(*["2330"] * 7)).json or {}
+    assert (told["next"], told["reason"].partition("; ")[2].startswith(MISSING)) == ("wait", True)
+    assert stranger(rack.strangers()[0])["message"].startswith(
+        f"Maker, 64 cpus, 7 GPUs, no disk; not taken by pool workers: {MISSING}"
+    )
     assert (rack.found(gpus=gpus(*["2330"] * 8)).json or {})["next"] == "install"
 
 
