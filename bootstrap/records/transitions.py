@@ -155,7 +155,7 @@ def unfit(record: MachineRecord, now: datetime, *, reason: str) -> Change:
     """End the arm: the machine is not as its pool wants it, and nothing was written."""
     why = f"{reason}; nothing was touched"
     ended = moved(record, State.FAILED, now, reason=why).but(settled=THIS_EVENT)
-    return Change(record=ended, note=note(ended, APPLIANCE, "unfit", decision="failed", reason=why))
+    return Change(record=ended, note=note(ended, APPLIANCE, "failed", decision="failed", reason=why))
 
 
 def too_many_attempts(record: MachineRecord, now: datetime) -> Change:

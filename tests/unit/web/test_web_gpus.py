@@ -136,7 +136,9 @@ def test_an_install_ends_before_the_disk_is_written_and_says_why() -> None:
     assert record.reason.endswith("; nothing was touched")
     assert (record.state, record.attempts) == (State.FAILED, 0)
     assert begin(rack, *["2330"] * 8).status_code == 409, "the arm is over"
-    assert [event.what for event in rack.site.ledger.events_of(W1)][-1] == "unfit"
+    diagnosis = (rack.operator("GET", "/v1/machines/w1/story").json or {})["diagnosis"]
+    assert (diagnosis["name"], diagnosis["isWell"]) == ("install-failed", False)
+    assert MISSING in diagnosis["cause"]
     assert "pool workers expects 8 GPUs" in rack.boot(W1)
 
 
