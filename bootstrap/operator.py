@@ -61,14 +61,15 @@ class Operator:
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}/story")
         return answer
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
         """Do `action` (arm, retire) to the machine called `name`; return it as it is afterwards."""
-        answer: dict[str, Any] = self._json("POST", f"/v1/machines/{quote(name, safe='')}/{action}")
+        path = f"/v1/machines/{quote(name, safe='')}/{action}"
+        answer: dict[str, Any] = self._json("POST", path, {"recheck": "true"} if recheck else None)
         return answer
 
-    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
+    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool, recheck: bool) -> dict[str, Any]:
         """Accept the machine called `name` (a MAC address, if nobody listed it) into `pool` as `as_name`."""
-        body = {"pool": pool, "name": as_name, "resolve": resolve}
+        body = {"pool": pool, "name": as_name, "resolve": resolve, "recheck": recheck}
         path = f"/v1/machines/{quote(name, safe='')}/accept"
         answer: dict[str, Any] = self._json("POST", path, body=body)
         return answer

@@ -38,6 +38,8 @@ def _of_stranger(seen: Mapping[str, Any]) -> str:
         step = f"find out which is which; then: machine accept {mac} --pool POOL --resolve"
         return f"{seen.get('reason')}; {step}"
     found = f"{seen['inventory']}; " if seen.get("inventory") else ""
+    if seen.get("misfit"):
+        return f"{found}not taken by pool {pools[0]}: {seen['misfit']}"
     pool = pools[0] if len(pools) == 1 else "POOL"
     return f"{found}not in the configuration: machine accept {mac} --pool {pool}, or leave it alone"
 

@@ -22,6 +22,7 @@ from web import evidence
 from web.answers import Refusal
 from web.bodies import Acceptance, said
 from web.composing import machine_documents
+from web.gpus import refuse_misfit
 from web.listeners import Access, Routes
 from web.operator import called, machine_json
 from web.site import Site
@@ -32,13 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a machine is to become: `who` says so and why, `resolve` although something else claims the same."""
+    """What a machine is to become: `who` says so and why, `resolve` although something else claims the same.
+
+    `recheck` leaves the question whether its GPUs fit to the installer, which looks before it writes.
+    """
 
     pool: str
     name: str
     who: str
     reason: str
     resolve: bool = False
+    recheck: bool = False
 
 
 def add(routes: Routes, site: Site) -> None:
@@ -57,6 +62,7 @@ def add(routes: Routes, site: Site) -> None:
             who=transitions.OPERATOR,
             reason=f"accepted into pool {pool}",
             resolve=asked.resolve,
+            recheck=asked.recheck,
         )
         return jsonify(machine_json(site, take(site, stranger, wish)))
 
@@ -71,6 +77,7 @@ def take(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
     with site.changing:
         _refuse_conflicts(site, stranger, wish)
         new = _entry(site, stranger, wish)
+        _refuse_misfit(site, stranger, wish)
         _refuse_unrenderable(site, new)
         record = _written(site, stranger, new, wish)
         site.strangers.count_again()
@@ -142,6 +149,14 @@ def _refuse_conflicts(site: Site, stranger: Stranger, wish: Wish) -> None:
             409,
             f"{stranger.mac} is in conflict: {problem}; find out which is which, then repeat with --resolve",
         )
+
+
+def _refuse_misfit(site: Site, stranger: Stranger, wish: Wish) -> None:
+    """Ask the pool about the GPUs that the machine showed, if it was looked at."""
+    found = site.strangers.inventory(stranger.mac)
+    if found and not wish.recheck:
+        command = f"machine accept {stranger.mac} --pool {wish.pool}"
+        refuse_misfit(site.cluster.pool(wish.pool), found.nvidia_devices, stranger.mac, command)
 
 
 def _entry(site: Site, stranger: Stranger, wish: Wish) -> Accepted:

@@ -12,7 +12,7 @@ from bootstrap.model import Cluster
 from bootstrap.records import transitions
 from bootstrap.records.documents import INSTALLED, Document
 from bootstrap.records.evidence import evidence_of
-from bootstrap.records.inventory import own_cards
+from bootstrap.records.inventory import nvidia_devices, own_cards
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
 from bootstrap.render.machines import family_of
@@ -32,6 +32,7 @@ from web.bodies import (
     said,
     typed,
 )
+from web.gpus import misfit
 from web.hot import Asked, Hot
 from web.identity import local_address, mac_of
 from web.ignition import answer
@@ -106,7 +107,8 @@ def grant(site: Site, asked: Begin) -> dict[str, Any]:
 def refused_begin(site: Site, record: MachineRecord, asked: Begin, now: datetime) -> Change | None:
     """Return what ends the arm before anything is written; None if nothing stands in the way.
 
-    It is another machine than the one that booted, or its disk holds a system of ours that may not be erased.
+    It is another machine than the one that booted, its disk holds a system of ours that may not be erased, or its GPUs
+    do not fit its pool.
     """
     if record.state not in (State.ARMED, State.INSTALLING):
         return None
@@ -119,7 +121,18 @@ def refused_begin(site: Site, record: MachineRecord, asked: Begin, now: datetime
     is_ours = system.cluster == site.cluster.metadata.name and system.state == "installed"
     if is_ours and system.arm != record.arm and not record.erases_system:
         return transitions.kept(record, now, machine=system.machine)
-    return None
+    return _misfit(site, record, asked, now)
+
+
+def _misfit(site: Site, record: MachineRecord, asked: Begin, now: datetime) -> Change | None:
+    """Return what ends the arm of a machine whose pool does not take its GPUs; None if it does, or it named none."""
+    if asked.facts.gpus is None:
+        return None
+    pool = site.cluster.pool(site.listed(asked.mac).pool)
+    reason = misfit(pool, nvidia_devices(asked.facts.gpus))
+    if not reason:
+        return None
+    return with_writes(transitions.unfit(record, now, reason=reason), _facts(asked.mac, asked.facts))
 
 
 def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document: Document) -> dict[str, Any]:

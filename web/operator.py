@@ -13,6 +13,7 @@ from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
 from bootstrap.records.model import DiskChoice, Event, MachineRecord, Stranger
 from bootstrap.states import ON_DISK, RULES, State
+from web import gpus
 from web.answers import Refusal, json_of
 from web.approver import message_of
 from web.listeners import Access, Routes
@@ -42,7 +43,7 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.post("/v1/machines/<name>/arm", Access.OPERATOR)
     def arm(name: str) -> Response:
-        return jsonify(_arm(site, _listed(site, name)))
+        return jsonify(_arm(site, _listed(site, name), recheck=request.args.get("recheck") == "true"))
 
     @routes.post("/v1/machines/<name>/retire", Access.OPERATOR)
     def retire(name: str) -> Response:
@@ -138,20 +139,19 @@ def _stranger_detail(site: Site, stranger: Stranger) -> dict[str, Any]:
     found = site.strangers.inventory(stranger.mac)
     facts = found.model_dump(mode="json", by_alias=True, exclude_defaults=True) if found else None
     events = _of_stranger(site, stranger)
-    return stranger_json(site, stranger) | {
-        "name": stranger.mac,
-        "facts": facts,
-        "events": [json_of(event) for event in events],
-    }
+    told = stranger_json(site, stranger)
+    about = {"name": stranger.mac, "facts": facts, "events": [json_of(event) for event in events]}
+    return told | about | gpus.of_stranger(site, found, told["pools"])
 
 
 def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
     facts = site.store.get(f"facts/{record.mac}")
     events = site.ledger.events_of(record.mac)[-DETAIL_EVENTS:]
-    return machine_json(site, record) | {
+    about = {
         "facts": json.loads(facts.value) if facts else None,
         "events": [json_of(event) for event in events],
     }
+    return machine_json(site, record) | about | gpus.of_machine(site, record.mac)
 
 
 def called(site: Site, name: str) -> MachineRecord:
@@ -172,7 +172,12 @@ def _listed(site: Site, name: str) -> MachineRecord:
     return record
 
 
-def _arm(site: Site, record: MachineRecord) -> dict[str, Any]:
+def _arm(site: Site, record: MachineRecord, *, recheck: bool) -> dict[str, Any]:
+    """Arm a machine whose GPUs, as it showed them last, fit its pool; with `recheck` only the installer looks."""
+    machine, devices = site.cluster.machine_by_mac(record.mac), gpus.last_seen(site, record.mac)
+    if machine and devices is not None and not recheck:
+        pool = site.cluster.pool(machine.pool)
+        gpus.refuse_misfit(pool, devices, record.name, f"machine arm {record.name}")
     arm_id = site.new_id()
     return _change(
         site,

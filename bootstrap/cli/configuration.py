@@ -6,6 +6,7 @@ import click
 
 from bootstrap import config
 from bootstrap.cli.main import Call
+from bootstrap.gpu.machine import choices as gpu_choices
 
 
 @click.command()
@@ -23,6 +24,7 @@ def check(call: Call, explain: str | None) -> None:
     sys.stdout.write(
         f"{' + '.join(map(str, call.paths()))}: cluster {cluster.metadata.name}, {kinds}, no problems\n"
     )
+    sys.stdout.write("".join(f"{line}\n" for line in gpu_choices(cluster)))
     from bootstrap.mirror.adopt import not_yet  # noqa: PLC0415  # the help of a verb needs none of it
 
     sys.stdout.writelines(not_yet(cluster, call.base(), call.place(cluster).cache))

@@ -11,6 +11,7 @@ from bootstrap.model.types import (
     ByPath,
     CudaVersion,
     DiskId,
+    GpuProduct,
     KernelArgument,
     LabelKey,
     LabelValue,
@@ -96,7 +97,9 @@ class Gpu(Model):
     cuda_version: CudaVersion | None = None
     """The CUDA version that must run, in quotes: "12.8"; it decides the driver."""
     expected: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
-    """How many GPUs each node must show before pods may run on it."""
+    """How many GPUs each node has; a machine that shows another number is not installed."""
+    products: Annotated[tuple[GpuProduct, ...], Field(max_length=8)] = ()
+    """Which GPUs each node has, such as [h100-sxm]; then the driver is decided before a machine is seen."""
     check_interval: Duration = 300
     """How often a node looks at its GPUs again."""
 

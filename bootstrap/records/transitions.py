@@ -151,6 +151,13 @@ def kept(record: MachineRecord, now: datetime, *, machine: str) -> Change:
     return Change(record=ended, note=note(ended, APPLIANCE, "kept", decision="failed", reason=reason))
 
 
+def unfit(record: MachineRecord, now: datetime, *, reason: str) -> Change:
+    """End the arm: the machine is not as its pool wants it, and nothing was written."""
+    why = f"{reason}; nothing was touched"
+    ended = moved(record, State.FAILED, now, reason=why).but(settled=THIS_EVENT)
+    return Change(record=ended, note=note(ended, APPLIANCE, "failed", decision="failed", reason=why))
+
+
 def too_many_attempts(record: MachineRecord, now: datetime) -> Change:
     """End the arm: its write passes are used up and none came to its end."""
     reason = f"{MOST_ATTEMPTS} install attempts did not finish; last stage: {record.stage or 'unknown'}"

@@ -121,7 +121,8 @@ class Appliance(Operator):
     def machine(self, name: str) -> dict[str, Any]:
         return self._told(name)
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
+        assert not recheck
         self._done.append(f"{action} {name}")
         return self._told(name)
 
