@@ -1,0 +1,207 @@
+"""The store in etcd, for several web processes: an answered commit is on the disks of a majority of its members.
+
+Entries lie below /firstlight/clusters/NAME/state/; their revision is etcd's own (mod_revision). A commit is one
+transaction, so a change and its event come together and numbers have no gap, whoever else writes.
+
+An answer may be lost while its transaction is done. So each commit moves this process's mark from what it was to
+something new, in the same transaction, under the condition that it still is what it was: done twice it does nothing
+the second time, however late that comes, and a second look tells whether it was done. Reads ask a majority.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bootstrap import failpoints
+from bootstrap.errors import Conflict, StateError
+from bootstrap.etcd import Credentials
+from bootstrap.state import Entry, Room, Turn, Write
+from bootstrap.state.etcd_calls import Calls, Refused, opened
+from bootstrap.state.etcd_follow import Follower
+from bootstrap.state.etcd_txn import ROOM, Messages, end_of, settled
+
+ROOT = "/firstlight/clusters/{}/"
+PAGE = 256  # entries of one answer: large documents of so many machines are some MB
+PAGE_SECONDS = 5.0
+MOST_SCANS = 3  # a scan that meets a compaction begins anew
+MOST_TURNS = 8  # commits of this process whose outcome was not known, one after another
+KEPT_MARKS = 64  # of processes that are gone
+
+
+class EtcdStore:
+    """Keeps the entries of the cluster called `cluster` in the etcd that `calls` reaches.
+
+    Nothing is asked before the first call, so that one that is away is no reason not to start.
+    """
+
+    def __init__(self, calls: Calls, cluster: str) -> None:
+        root = ROOT.format(cluster).encode()
+        self._calls = calls
+        self._messages = Messages(root + b"state/")
+        self._marks = root + b"writer/"
+        self._mark = self._marks + secrets.token_hex(8).encode()
+        self._moved = b""
+        self._count = 0
+        self._writing = threading.Lock()
+        self._closed = False
+        self._follower = Follower(calls, self._messages, self._pages)
+
+    @property
+    def room(self) -> Room:
+        """Return how much one commit may hold."""
+        return ROOM
+
+    def get(self, key: str) -> Entry | None:
+        """Return the entry at `key`, or None."""
+        self._must_be_open()
+        request = self._messages.page(self._messages.full(key), b"", limit=1)
+        found = self._calls.call("read", lambda client, seconds: client.kvstub.Range(request, seconds)).kvs
+        return self._entry(found[0]) if found else None
+
+    def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
+        """Yield the entries below `prefix` with a revision above `newer`, in key order, all from one moment.
+
+        They are all here before the first is yielded.
+        """
+        self._must_be_open()
+        for left in reversed(range(MOST_SCANS)):
+            try:
+                found = [entry for page in self._pages(prefix, newer) for entry in page]
+            except Refused as error:
+                if error.code != "OUT_OF_RANGE" or not left:
+                    raise StateError(f"etcd ({self._calls}): cannot read: {error}") from error
+                continue
+            yield from found
+            return
+
+    def commit(self, writes: Sequence[Write]) -> int:
+        """Do all `writes` or none; return the new revision.
+
+        Raises:
+            Conflict: an `after` did not hold; nothing was written.
+            StateError: etcd did not answer in time; it may have done it.
+        """
+        last, conditions = settled(writes)
+        operations = [self._messages.write(write) for write in last.values()]
+        with self._turn():
+            self._must_be_open()
+            for _ in range(MOST_TURNS):
+                revision = self._commit(conditions, operations)
+                if revision:
+                    return revision
+        raise StateError(f"etcd ({self._calls}): somebody else writes {self._mark.decode()}")
+
+    def last_known(self, key: str) -> Entry | None:
+        """Return the entry at `key` as this process heard of it last; of machines and what they boot only."""
+        return self._follower.known(key)
+
+    def follow(self, listen: Callable[[Sequence[Turn]], None]) -> None:
+        """Tell `listen` from now on of all that is written, and keep what machines need to boot."""
+        self._follower.start(listen)
+
+    def sweep(self) -> None:
+        """Remove the marks of processes that are gone, but for the newest; one that is not makes its own again."""
+        messages = self._messages
+        request = messages.page(self._marks, end_of(self._marks), limit=0)
+        found = self._calls.call("read", lambda client, seconds: client.kvstub.Range(request, seconds)).kvs
+        for old in sorted(found, key=lambda one: int(one.mod_revision))[:-KEPT_MARKS]:
+            self._remove(old.key)
+
+    def close(self) -> None:
+        """End following, and take this process's mark away if etcd answers."""
+        if self._closed:
+            return
+        self._closed = True
+        self._follower.stop()
+        if self._moved:
+            try:
+                self._remove(self._mark)
+            except StateError:
+                pass  # one of those that `sweep` removes
+        self._calls.close()
+
+    def _commit(self, conditions: dict[str, int], operations: list[Any]) -> int:
+        """Return the revision of the commit; 0 if an earlier one turned out to be done, and it is to be tried again."""
+        messages = self._messages
+        before, after = self._moved, self._next_mark()
+        keys = [messages.full(key) for key in conditions]
+        request = messages.transaction(
+            [
+                messages.with_value(self._mark, before),
+                *map(messages.at_revision, keys, conditions.values()),
+            ],
+            [*operations, messages.put(self._mark, after)],
+            [messages.read(self._mark), *map(messages.read, keys)],
+        )
+        failpoints.reached("store.commit.before")
+        answer = self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
+        failpoints.reached("store.commit.after")
+        if answer.succeeded:
+            self._moved = after
+            return int(answer.header.revision)
+        mark, *found = (one.response_range.kvs for one in answer.responses)
+        self._moved = bytes(mark[0].value) if mark else b""
+        if self._moved == after:
+            return int(mark[0].mod_revision)
+        if self._moved == before:
+            raise Conflict(_difference(conditions, [int(one[0].mod_revision) if one else 0 for one in found]))
+        return 0
+
+    def _next_mark(self) -> bytes:
+        self._count += 1
+        return str(self._count).encode()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this process's other commits, as long as one may take."""
+        if not self._writing.acquire(timeout=2 * self._calls.seconds):
+            raise StateError(f"etcd ({self._calls}): other commits wait for its answer")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def _pages(self, prefix: str, newer: int = 0) -> Iterator[list[Entry]]:
+        """Yield the entries in pages, all of one revision; raises Refused if that was compacted on the way."""
+        messages, at = self._messages, 0
+        start = messages.full(prefix)
+        end = end_of(start)
+        while True:
+            request = messages.page(start, end, limit=PAGE, newer=newer, at=at)
+            answer = self._calls.tried(
+                lambda client, seconds, asked=request: client.kvstub.Range(asked, seconds),
+                try_seconds=PAGE_SECONDS,
+            )
+            at = at or int(answer.header.revision)
+            yield [self._entry(one) for one in answer.kvs]
+            if not answer.more:
+                return
+            start = answer.kvs[-1].key + b"\0"
+
+    def _entry(self, found: Any) -> Entry:
+        return Entry(
+            key=self._messages.ours(found.key), value=bytes(found.value), revision=int(found.mod_revision)
+        )
+
+    def _remove(self, key: bytes) -> None:
+        request = self._messages.transaction([], [self._messages.remove(key)], [])
+        self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise StateError(f"etcd ({self._calls}): the store is closed")
+
+
+def open_etcd(urls: Sequence[str], credentials: Credentials, cluster: str) -> EtcdStore:
+    """Return the store of the cluster called `cluster` in the etcd whose members' client URLs are `urls`."""
+    return EtcdStore(Calls(urls, lambda url: opened(url, credentials)), cluster)
+
+
+def _difference(conditions: dict[str, int], found: Sequence[int]) -> str:
+    """Return which condition did not hold, for a person."""
+    for (key, wanted), is_at in zip(conditions.items(), found, strict=True):
+        if is_at != wanted:
+            return f"{key} is at revision {is_at}, not {wanted}"
+    return "what the commit rests on has changed"
