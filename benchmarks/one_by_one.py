@@ -32,7 +32,7 @@ class OneByOne:
 
     def run(self, act: Callable[[Batch], Result]) -> Result:
         """Return what `act` returns, once what it wrote is durable."""
-        connection = self._idle.pop() if self._idle else _connect(server.DATABASE)
+        connection = self._idle.pop() if self._idle else _connect(stores.DATABASE)
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")

@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 
-from bootstrap.records.batch import Batch, Batches
+from bootstrap.records.batch import CONDITIONS_OF_AN_ACT, Batch, Batches
 from bootstrap.records.model import Event, MachineRecord
-from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.state import Delete, Entry, Put, Store, Write, room_of
 
 KEPT_EVENTS = 200
 # Old events are dropped this many at a time, so that the index is not read again for every event.
@@ -66,6 +66,7 @@ class Ledger:
         self.store = store
         self._clock = clock
         self._batches = Batches(store)
+        self._most_changes = max(1, room_of(store).conditions // CONDITIONS_OF_AN_ACT)
 
     def machine(self, mac: str) -> MachineRecord | None:
         """Return what is known of the machine, or None."""
@@ -94,13 +95,16 @@ class Ledger:
     def change_all(
         self, macs: Iterable[str], decide: Callable[[str, MachineRecord | None, datetime], Change]
     ) -> None:
-        """Ask `decide` of each machine, and write it all in one commit."""
+        """Ask `decide` of each machine, and write it all in one commit, or as few as the store takes."""
 
-        def act(batch: Batch) -> None:
-            for mac in macs:
+        def act(batch: Batch, some: Sequence[str]) -> None:
+            for mac in some:
                 self._change(batch, mac, partial(decide, mac))
 
-        self._batches.run(act)
+        rest = list(macs)
+        while rest:
+            some, rest = rest[: self._most_changes], rest[self._most_changes :]
+            self._batches.run(partial(act, some=some))
 
     def note(self, *notes: Note) -> int:
         """Write events that change no machine, in one commit; return the number of the last one."""

@@ -88,8 +88,7 @@ class EtcdStore:
         with self._turn():
             self._must_be_open()
             for _ in range(MOST_TURNS):
-                revision = self._commit(conditions, operations)
-                if revision:
+                if revision := self._commit(conditions, operations):
                     return revision
         raise StateError(f"etcd ({self._calls}): somebody else writes {self._mark.decode()}")
 
@@ -135,9 +134,7 @@ class EtcdStore:
             [*operations, messages.put(self._mark, after)],
             [messages.read(self._mark), *map(messages.read, keys)],
         )
-        failpoints.reached("store.commit.before")
-        answer = self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
-        failpoints.reached("store.commit.after")
+        answer = self._sent(request)
         if answer.succeeded:
             self._moved = after
             return int(answer.header.revision)
@@ -148,6 +145,15 @@ class EtcdStore:
         if self._moved == before:
             raise Conflict(_difference(conditions, [int(one[0].mod_revision) if one else 0 for one in found]))
         return 0
+
+    def _sent(self, request: Any) -> Any:
+        try:
+            failpoints.reached("store.commit.before")
+            answer = self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
+            failpoints.reached("store.commit.after")
+        except OSError as error:
+            raise StateError(f"etcd ({self._calls}): cannot write: {error.strerror}") from error
+        return answer
 
     def _next_mark(self) -> bytes:
         self._count += 1

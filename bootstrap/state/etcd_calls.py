@@ -1,8 +1,9 @@
 """Calls to one of several members of etcd, whichever answers: each with a deadline, and all with one plain error.
 
 A member that is gone refuses at once; a frozen one, or one behind a cut cable, says nothing. So each try has a time
-of its own, and the next one goes to the next member, where all calls stay from then on. When nobody answered in time,
-calls fail at once for a moment: dozens of requests that each wait their full time would stop the appliance.
+of its own, and the next one goes to the next member, where all calls stay from then on. Once nobody has answered in
+time, one call at a time goes on trying, and all others fail at once: dozens of requests that each wait their full time
+would stop the appliance.
 """
 
 import threading
@@ -16,8 +17,8 @@ from bootstrap.etcd import PORT, Credentials, connected
 
 TRY_SECONDS = 1.5  # a loaded member on a slow disk answers in 0.1 s; one that leads no more, never
 CALL_SECONDS = 6.0  # an election takes up to 2 s with etcd's own times, and may have to be held twice
+SHORTEST_SECONDS = 0.1
 PAUSE_SECONDS = 0.1  # after a refusal, which comes at once
-AWAY_SECONDS = 1.0  # for so long nobody else waits after nobody had answered
 GRPC_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", -1),  # ours is 4 MiB, and a page of documents may be larger
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -73,8 +74,8 @@ class Calls:
         self._clients: list[Any] = [None] * len(self._urls)
         self._lock = threading.Lock()
         self._at = 0
-        self._away_until = 0.0
-        self._why = ""
+        self._why = ""  # what is said while nobody answers
+        self._probing = threading.Lock()
 
     def call(self, verb: str, act: Act[Result], *, try_seconds: float | None = None) -> Result:
         """Return what `act` returns with the first member that answers; it may be done more than once.
@@ -95,19 +96,31 @@ class Calls:
             Refused: etcd refuses for good.
             StateError: nobody answered in time.
         """
-        if time.monotonic() < self._away_until:
+        if not self._why:
+            return self._tried(act, try_seconds or self._try_seconds)
+        if not self._probing.acquire(blocking=False):
             raise StateError(self._why)
+        try:
+            return self._tried(act, try_seconds or self._try_seconds)
+        finally:
+            self._probing.release()
+
+    def _tried(self, act: Act[Result], try_seconds: float) -> Result:
         deadline = time.monotonic() + self.seconds
         while True:
             at = self._at
             left = deadline - time.monotonic()
             try:
-                return act(self._client(at), max(0.1, min(try_seconds or self._try_seconds, left)))
-            except Exception as error:
+                result = act(self._client(at), max(SHORTEST_SECONDS, min(try_seconds, left)))
+            except Exception as error:  # noqa: BLE001  # what is none of gRPC's is raised again
                 reason = _passing(error)
+            else:
+                self._why = ""
+                return result
             self._leave(at)
             if time.monotonic() + PAUSE_SECONDS >= deadline:
-                self._give_up(reason)
+                self._why = f"etcd ({self}): no answer within {self.seconds:.0f} s ({reason}); {LOOK}"
+                raise StateError(self._why)
             time.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -129,11 +142,6 @@ class Calls:
         with self._lock:
             if self._at == at:
                 self._at = (at + 1) % len(self._urls)
-
-    def _give_up(self, reason: str) -> None:
-        self._why = f"etcd ({self}): no answer within {self.seconds:.0f} s ({reason}); {LOOK}"
-        self._away_until = time.monotonic() + AWAY_SECONDS
-        raise StateError(self._why)
 
     def __str__(self) -> str:
         return ", ".join(self._urls)
