@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from bootstrap import stores
 from bootstrap.records import ledger
 from bootstrap.records.batch import Batch
 from bootstrap.state import Entry, Store, Write

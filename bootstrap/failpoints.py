@@ -48,6 +48,11 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "mirror.rename.after": "A file of the mirror has its name, and the lock does not know it.",
         "backup.rename.before": "A backup is complete under its passing name, and was read again.",
         "backup.rename.after": "A backup has its name, and its folder is not synced.",
+        "move.mark.after": "The store that the state moves to is marked as a copy.",
+        "move.leaving.after": "The store that the state leaves is closed, and nothing is copied.",
+        "move.copy.after": "A part of the state is copied.",
+        "move.compare.after": "Both stores are equal, and neither is the state's home.",
+        "move.left.after": "The old store says where the state went, and the new one is still closed.",
         "restore.swap.before": "A backup is unpacked beside the work folder, which is as it was.",
         "restore.swap.after": "The work folder is the backup's, and what it was has its passing name.",
     }

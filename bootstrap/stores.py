@@ -3,11 +3,12 @@
 import ssl
 from pathlib import Path
 
-from bootstrap.errors import PreflightError
+from bootstrap.errors import PreflightError, StateError
 from bootstrap.etcd import Credentials
 from bootstrap.model import Cluster
 from bootstrap.state import Store
 from bootstrap.state.etcd import EtcdStore, open_etcd
+from bootstrap.state.moving import why_not_home
 from bootstrap.state.sqlite import SqliteStore
 from certs.secret import Secret
 
@@ -35,8 +36,37 @@ def open_file(work: Path) -> SqliteStore:
     return SqliteStore(work / DATABASE)
 
 
-def open_shared(cluster: Cluster) -> EtcdStore:
-    """Return the store in the etcd of the configuration's `appliance.etcd`.
+def open_home(cluster: Cluster, work: Path) -> Store:
+    """Return the store of `cluster` to serve from: nothing says that its state is elsewhere.
+
+    Raises:
+        StateError: as `open_store`; or the state is in the other store, or on its way.
+        PreflightError: as `open_store`.
+    """
+    if cluster.appliance.store == "etcd" and (work / DATABASE).exists():
+        _refuse_file_in_use(work)
+    store = open_store(cluster, work)
+    if why := why_not_home(store):
+        store.close()
+        raise StateError(why)
+    return store
+
+
+def _refuse_file_in_use(work: Path) -> None:
+    """Refuse etcd while the file in the work folder has what is known of the machines."""
+    file = open_file(work)
+    try:
+        is_home = not why_not_home(file) and any(file.scan("machine/"))
+    finally:
+        file.close()
+    if is_home:
+        raise StateError(
+            f"{work / DATABASE} has the state, and the configuration says store: etcd; run `store migrate --to etcd`"
+        )
+
+
+def open_shared(cluster: Cluster, *, moves: bool = False) -> EtcdStore:
+    """Return the store in the etcd of the configuration's `appliance.etcd`; `moves` as EtcdStore's.
 
     Raises:
         PreflightError: the section is not there, or a certificate cannot be read.
@@ -52,7 +82,7 @@ def open_shared(cluster: Cluster) -> EtcdStore:
     credentials = Credentials(
         _content(authority, "caFile") or b"", certificate, Secret(key) if key is not None else None
     )
-    return open_etcd(section.endpoints, credentials, cluster.metadata.name)
+    return open_etcd(section.endpoints, credentials, cluster.metadata.name, moves=moves)
 
 
 def _content(path: str | None, name: str) -> bytes | None:

@@ -20,7 +20,7 @@ from bootstrap.errors import FirstlightError
 from bootstrap.state import Store
 from bootstrap.state.etcd import EtcdStore
 from bootstrap.state.lastgood import LastGood
-from bootstrap.stores import DATABASE, open_store
+from bootstrap.stores import DATABASE, open_home
 from web import nginx
 from web.app import create_app, create_site
 from web.approver import Approver
@@ -102,10 +102,10 @@ def opened() -> Store:
 
     Raises:
         ServeError: nothing is rendered.
-        StateError: it cannot be opened, or does not answer.
+        StateError: it cannot be opened, does not answer, or the state is elsewhere.
         PreflightError: a certificate for it cannot be read.
     """
-    store = open_store(read_rendered(Path()).cluster, Path())
+    store = open_home(read_rendered(Path()).cluster, Path())
     if isinstance(store, EtcdStore):
         store.sweep()
     return store

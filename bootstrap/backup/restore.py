@@ -79,7 +79,7 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
     """
     place, stamp = order.place, f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
     work = place.work.resolve()  # a link to another disk stays one
-    _refuse_running(place)
+    refuse_running(place)
     _settle_leftovers(work)
     _refuse(order, read_manifest(order.file))
     staged = work.with_name(f"{work.name}.restoring-{stamp}")
@@ -99,7 +99,8 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
     return Restored(manifest=manifest, aside=_set_aside(staged, aside), **result)
 
 
-def _refuse_running(place: Workplace) -> None:
+def refuse_running(place: Workplace) -> None:
+    """Return if nothing of the cluster's appliance or lab runs on this computer; raises UsageError."""
     parts = ((place.work / "run" / f"{name}.pid", name) for name in ("web", "pxe"))
     running = background.pid_of(place) or next(
         filter(None, (running_pid(file, f" -m {name} ", f" --work {place.work} ") for file, name in parts)),

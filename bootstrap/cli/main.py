@@ -76,6 +76,11 @@ VERBS = {
         "restore",
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
+    "store": (
+        "store",
+        "store",
+        "Move the state of the machines to etcd or back (`migrate`). The appliance must be down.",
+    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "mirror": (
         "mirror",

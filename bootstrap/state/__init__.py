@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
+MOVE = "meta/move"
+"""The entry of a store that is not the state's home, or not for now (bootstrap/state/moving.py)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A stored value, with the revision of the commit that wrote it."""

@@ -17,7 +17,7 @@ from typing import Any
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
 from bootstrap.etcd import Credentials
-from bootstrap.state import Entry, Room, Turn, Write
+from bootstrap.state import MOVE, Entry, Room, Turn, Write
 from bootstrap.state.etcd_calls import Calls, Refused, opened
 from bootstrap.state.etcd_follow import Follower
 from bootstrap.state.etcd_txn import ROOM, Messages, end_of, settled
@@ -33,12 +33,14 @@ KEPT_MARKS = 64  # of processes that are gone
 class EtcdStore:
     """Keeps the entries of the cluster called `cluster` in the etcd that `calls` reaches.
 
-    Nothing is asked before the first call, so that one that is away is no reason not to start.
+    Nothing is asked before the first call, so that one that is away is no reason not to start. While the state is
+    being moved, or when it was moved elsewhere, commits are refused but for the one's that `moves` it.
     """
 
-    def __init__(self, calls: Calls, cluster: str) -> None:
+    def __init__(self, calls: Calls, cluster: str, *, moves: bool = False) -> None:
         root = ROOT.format(cluster).encode()
         self._calls = calls
+        self._own_conditions = {} if moves else {MOVE: 0}
         self._messages = Messages(root + b"state/")
         self._marks = root + b"writer/"
         self._mark = self._marks + secrets.token_hex(8).encode()
@@ -88,7 +90,7 @@ class EtcdStore:
         with self._turn():
             self._must_be_open()
             for _ in range(MOST_TURNS):
-                if revision := self._commit(conditions, operations):
+                if revision := self._commit({**self._own_conditions, **conditions}, operations):
                     return revision
         raise StateError(f"etcd ({self._calls}): somebody else writes {self._mark.decode()}")
 
@@ -143,7 +145,7 @@ class EtcdStore:
         if self._moved == after:
             return int(mark[0].mod_revision)
         if self._moved == before:
-            raise Conflict(_difference(conditions, [int(one[0].mod_revision) if one else 0 for one in found]))
+            raise _difference(conditions, [int(one[0].mod_revision) if one else 0 for one in found])
         return 0
 
     def _sent(self, request: Any) -> Any:
@@ -200,14 +202,18 @@ class EtcdStore:
             raise StateError(f"etcd ({self._calls}): the store is closed")
 
 
-def open_etcd(urls: Sequence[str], credentials: Credentials, cluster: str) -> EtcdStore:
+def open_etcd(
+    urls: Sequence[str], credentials: Credentials, cluster: str, *, moves: bool = False
+) -> EtcdStore:
     """Return the store of the cluster called `cluster` in the etcd whose members' client URLs are `urls`."""
-    return EtcdStore(Calls(urls, lambda url: opened(url, credentials)), cluster)
+    return EtcdStore(Calls(urls, lambda url: opened(url, credentials)), cluster, moves=moves)
 
 
-def _difference(conditions: dict[str, int], found: Sequence[int]) -> str:
+def _difference(conditions: dict[str, int], found: Sequence[int]) -> StateError:
     """Return which condition did not hold, for a person."""
     for (key, wanted), is_at in zip(conditions.items(), found, strict=True):
+        if is_at != wanted and key == MOVE:
+            return StateError("the state is moved to another store, or was: nothing can be changed here any more")
         if is_at != wanted:
-            return f"{key} is at revision {is_at}, not {wanted}"
-    return "what the commit rests on has changed"
+            return Conflict(f"{key} is at revision {is_at}, not {wanted}")
+    return Conflict("what the commit rests on has changed")
