@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from bootstrap.errors import ServeError
-from bootstrap.records.model import MachineRecord, Stranger
+from bootstrap.records.model import Evidence, MachineRecord, Stranger
 from bootstrap.state import Shared, Turn
 from web import evidence
 from web.site import Site
@@ -19,10 +19,15 @@ COUNT_EVERY = timedelta(seconds=10)  # a flood of strangers is counted now and t
 
 
 class Hearing:
-    """Keeps a site in line with a store that others write to."""
+    """Keeps a site in line with a store that others write to.
+
+    What a machine in conflict has said since stands in the index of who heard it, and not in its record: so a record
+    is taken in when what it says of the machine's evidence is another than before, and not each time it is written.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._evidence = {record.mac: _said(record) for record in site.ledger.machines()}
         self._counted: datetime | None = None
 
     def start(self) -> None:
@@ -41,7 +46,7 @@ class Hearing:
             kind, _, mac = turn.key.partition("/")
             match kind:
                 case "machine" if turn.value is not None:
-                    evidence.know(self._site, MachineRecord.from_bytes(turn.value))
+                    self._machine(MachineRecord.from_bytes(turn.value))
                 case "stranger":
                     has_strangers = True
                     self._stranger(mac, turn.value)
@@ -53,6 +58,12 @@ class Hearing:
             self._count()
         if has_accepted:
             self._load()
+
+    def _machine(self, record: MachineRecord) -> None:
+        said = _said(record)
+        if self._evidence.get(record.mac) != said:
+            self._evidence[record.mac] = said
+            evidence.know(self._site, record)
 
     def _stranger(self, mac: str, value: bytes | None) -> None:
         if value is not None:
@@ -76,3 +87,7 @@ class Hearing:
             self._site.load()
         except ServeError as error:
             log.warning("could not load: %s", error)
+
+
+def _said(record: MachineRecord) -> tuple[Evidence, tuple[str, ...], tuple[str, ...]]:
+    return record.evidence, record.cards, record.ignored
