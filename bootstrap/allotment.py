@@ -25,6 +25,29 @@ def pod_subnets(cluster: Cluster, work: Path, *, keep: bool = True) -> dict[str,
     return numbers
 
 
+def text_of(work: Path) -> bytes:
+    """Return what is kept in `work`, as it is written; empty if nothing is. Raises OSError."""
+    path = work / FILE
+    return path.read_bytes() if path.exists() else b""
+
+
+def take_over(work: Path, others: bytes) -> None:
+    """Make the numbers in `others`, which `text_of` returned elsewhere, count in `work`.
+
+    A name that only `work` knows keeps its number unless somebody else has it.
+
+    Raises:
+        StateError, OSError: as `pod_subnets`.
+        ValueError: `others` is damaged.
+    """
+    path, counts = work / FILE, subnets.parse(others)
+    taken = set(counts.values())
+    more = {name: number for name, number in _previous(path).items() if number not in taken}
+    text = subnets.dump({**more, **counts})
+    if text != text_of(work):
+        write_file(path, text, 0o600)
+
+
 def _previous(path: Path) -> dict[str, int]:
     try:
         return subnets.parse(path.read_bytes())

@@ -22,6 +22,7 @@ from bootstrap.state.etcd import EtcdStore
 from bootstrap.state.lastgood import LastGood
 from bootstrap.stores import DATABASE, open_home
 from web import nginx
+from web.allotting import allotted
 from web.app import create_app, create_site
 from web.approver import Approver
 from web.bundle import read_rendered
@@ -76,7 +77,7 @@ def load(cache: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
-            read_joining=read_joining,
+            read_joining=allotted(store, Path(), read_joining) if isinstance(store, EtcdStore) else read_joining,
             keep_accepted=keep_accepted,
         )
         app = create_app(site)

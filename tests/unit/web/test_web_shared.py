@@ -1,6 +1,7 @@
 """Two appliances over one store: what one does, the other knows; and what is served while the store is away."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,12 @@ from bootstrap.state import Entry, Put, Room, Turn, Write
 from bootstrap.state.memory import MemoryStore
 from tests.unit.web.conftest import Rack
 from tests.unit.web.fakes import W1, W2, BrokenStore
+from tests.unit.web.looking import LookingRack
+from web import accepting
 from web.hearing import Hearing
 
 NEW = "52:54:00:aa:00:77"
+WISH = {"pool": "workers", "name": "w7"}
 
 
 class SharedMemory:
@@ -205,3 +209,29 @@ def test_documents_cut_in_the_middle_are_done_again(
     assert racks[1].site.documents.replace(old)  # what is half new is not taken for the old
     assert racks[1].site.documents.replace(documents)
     assert all(racks[1].site.store.get(key_of(*key)) for key in documents)
+
+
+def test_two_appliances_that_accept_at_once_never_give_one_name_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, everyone = MemoryStore(), list[SharedMemory]()
+    one, other = (LookingRack(store=SharedMemory(whole, everyone)) for _ in range(2))  # type: ignore[arg-type]
+    strangers = [NEW, "52:54:00:aa:00:78"]
+    for mac in strangers:
+        one.boot(mac)
+    real, done = accepting._entry, []
+
+    def meanwhile(*words: Any) -> Accepted:
+        found = real(*words)
+        if not done:
+            done.append(True)
+            assert other.operator("POST", f"/v1/machines/{strangers[1]}/accept", json=WISH).status_code == 200
+        return found
+
+    monkeypatch.setattr(accepting, "_entry", meanwhile)
+
+    late = one.operator("POST", f"/v1/machines/{strangers[0]}/accept", json=WISH)
+
+    assert late.status_code == 409
+    assert "another machine is called w7" in (late.json or {})["reason"]
+    assert [one.mac for one in one.site.accepted()] == [strangers[1]]
