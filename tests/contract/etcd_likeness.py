@@ -207,5 +207,5 @@ def plain(url: str) -> Any:
     return library().client(host=scheme, port=path, grpc_options=GRPC_OPTIONS)
 
 
-def store_at(urls: list[str], cluster: str = "rack1", **times: float) -> EtcdStore:
-    return EtcdStore(Calls(urls, plain, **times), cluster)
+def store_at(urls: list[str], cluster: str = "rack1", *, moves: bool = False, **times: float) -> EtcdStore:
+    return EtcdStore(Calls(urls, plain, **times), cluster, moves=moves)
