@@ -73,7 +73,9 @@ def open_shared(cluster: Cluster, *, moves: bool = False) -> EtcdStore:
     """
     section = cluster.appliance.etcd
     if section is None:
-        raise PreflightError("the configuration names no etcd; add appliance.etcd: {endpoints: [https://...]}")
+        raise PreflightError(
+            "the configuration names no etcd; add appliance.etcd: {endpoints: [https://...]}"
+        )
     authority = section.ca_file or ssl.get_default_verify_paths().cafile
     if authority is None:
         raise PreflightError("this computer has no CA certificates; write appliance.etcd.caFile")

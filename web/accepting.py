@@ -208,9 +208,7 @@ def _refuse_unrenderable(site: Site, new: Accepted) -> None:
         raise Refusal(409, str(error)) from error
 
 
-def _written(
-    site: Site, stranger: Stranger, new: Accepted, wish: Wish, last: Entry | None
-) -> MachineRecord:
+def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish, last: Entry | None) -> MachineRecord:
     at = last.revision if last else 0
     arm_id, found = site.new_id(), site.strangers.inventory(stranger.mac)
     when = "when it boots from the network again" if found and found.is_in_use else "by itself"

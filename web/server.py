@@ -77,7 +77,9 @@ def load(cache: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
-            read_joining=allotted(store, Path(), read_joining) if isinstance(store, EtcdStore) else read_joining,
+            read_joining=allotted(store, Path(), read_joining)
+            if isinstance(store, EtcdStore)
+            else read_joining,
             keep_accepted=keep_accepted,
         )
         app = create_app(site)

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from bootstrap import background, failpoints
+from bootstrap import background, failpoints, stores
 from bootstrap.backup import revoked
 from bootstrap.backup.archive import CHUNK, Content, read_archive, read_manifest
 from bootstrap.backup.manifest import FILES, FOLDERS, OWNER_ONLY, SNAPSHOT, STATE, Manifest, Member
@@ -164,7 +164,7 @@ def _close(
     order: Order, manifest: Manifest, staged: Path, now: datetime, new_id: Callable[[], str]
 ) -> Mapping[str, tuple[str, ...]]:
     """End in the staged store what may not come back; return the values of a `Restored`."""
-    present, notes = _present(order.place.work, staged)
+    present, notes = _present(order.cluster, order.place.work, staged)
     if not (staged / STATE).exists() and not present:
         _refuse_unknown(order, {})
         return {"members": (), "closed": (), "notes": notes}
@@ -190,8 +190,10 @@ def _opened(file: Path, staged: Path) -> SqliteStore:
         raise BackupError(f"{file}: the store in it is damaged ({why}); take another backup") from error
 
 
-def _present(work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
+def _present(cluster: Cluster, work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
     """Return the machines as the store of today knows them, and what to say if it cannot be read."""
+    if cluster.appliance.store == "etcd":
+        return _shared(cluster)
     if not (work / STATE).exists():
         return {}, ()
     copy = staged / "present.db"
@@ -206,6 +208,18 @@ def _present(work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[
         return {}, (f"what was retired since cannot be read: {error}",)
     finally:
         copy.unlink(missing_ok=True)
+
+
+def _shared(cluster: Cluster) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
+    """Return the machines as the appliance's etcd knows them, and what to do about what stays there."""
+    more = "etcd has the state of before: `store migrate --to etcd --replace` puts the restored one there"
+    store = stores.open_shared(cluster, moves=True)
+    try:
+        return {record.mac: record for record in Ledger(store, datetime.now).machines()}, (more,)
+    except StateError as error:
+        return {}, (f"what was retired since cannot be read: {error}", more)
+    finally:
+        store.close()
 
 
 def _refuse_unknown(order: Order, records: Mapping[str, MachineRecord]) -> None:

@@ -34,7 +34,9 @@ def migrate(call: Call, kind: str, replace: bool) -> None:  # noqa: FBT001  # cl
     cluster = call.cluster()
     place = call.place(cluster)
     if cluster.appliance.etcd is None:
-        raise UsageError("the configuration names no etcd; write store: etcd and etcd: {endpoints: [...]} in appliance")
+        raise UsageError(
+            "the configuration names no etcd; write store: etcd and etcd: {endpoints: [...]} in appliance"
+        )
     if not (place.work / stores.DATABASE).exists() and kind == "etcd":
         raise UsageError(f"{place.work / stores.DATABASE} is not there: there is nothing to move")
     with place.locked():

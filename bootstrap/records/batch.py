@@ -15,7 +15,9 @@ from bootstrap.errors import Conflict, StateError
 from bootstrap.state import Delete, Entry, Put, Store, Write, room_of
 
 MOST_TRIES = 16  # a commit that lost so many races in a row meets something other than a race
-LONGEST_PAUSE = 0.1  # seconds; who lost a race waits up to 1, 2, 4 ... ms: two that try in step would lose in turns
+LONGEST_PAUSE = (
+    0.1  # seconds; who lost a race waits up to 1, 2, 4 ... ms: two that try in step would lose in turns
+)
 CONDITIONS_OF_AN_ACT = 3  # what a change rests on: its record, its log's length, and the last number of all
 PENDING = -1  # the revision of an entry that the batch itself has written
 

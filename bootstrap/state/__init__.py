@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-
 MOVE = "meta/move"
 """The entry of a store that is not the state's home, or not for now (bootstrap/state/moving.py)."""
 

@@ -11,7 +11,8 @@ the second time, however late that comes, and a second look tells whether it was
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from bootstrap import failpoints
@@ -59,7 +60,7 @@ class EtcdStore:
         """Return the entry at `key`, or None."""
         self._must_be_open()
         request = self._messages.page(self._messages.full(key), b"", limit=1)
-        found = self._calls.call("read", lambda client, seconds: client.kvstub.Range(request, seconds)).kvs
+        found = self._calls.call("read", partial(_ranged, request)).kvs
         return self._entry(found[0]) if found else None
 
     def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
@@ -106,7 +107,7 @@ class EtcdStore:
         """Remove the marks of processes that are gone, but for the newest; one that is not makes its own again."""
         messages = self._messages
         request = messages.page(self._marks, end_of(self._marks), limit=0)
-        found = self._calls.call("read", lambda client, seconds: client.kvstub.Range(request, seconds)).kvs
+        found = self._calls.call("read", partial(_ranged, request)).kvs
         for old in sorted(found, key=lambda one: int(one.mod_revision))[:-KEPT_MARKS]:
             self._remove(old.key)
 
@@ -117,10 +118,8 @@ class EtcdStore:
         self._closed = True
         self._follower.stop()
         if self._moved:
-            try:
+            with suppress(StateError):  # else it is one of those that `sweep` removes
                 self._remove(self._mark)
-            except StateError:
-                pass  # one of those that `sweep` removes
         self._calls.close()
 
     def _commit(self, conditions: dict[str, int], operations: list[Any]) -> int:
@@ -178,10 +177,7 @@ class EtcdStore:
         end = end_of(start)
         while True:
             request = messages.page(start, end, limit=PAGE, newer=newer, at=at)
-            answer = self._calls.tried(
-                lambda client, seconds, asked=request: client.kvstub.Range(asked, seconds),
-                try_seconds=PAGE_SECONDS,
-            )
+            answer = self._calls.tried(partial(_ranged, request), try_seconds=PAGE_SECONDS)
             at = at or int(answer.header.revision)
             yield [self._entry(one) for one in answer.kvs]
             if not answer.more:
@@ -209,11 +205,17 @@ def open_etcd(
     return EtcdStore(Calls(urls, lambda url: opened(url, credentials)), cluster, moves=moves)
 
 
+def _ranged(request: Any, client: Any, seconds: float) -> Any:
+    return client.kvstub.Range(request, seconds)
+
+
 def _difference(conditions: dict[str, int], found: Sequence[int]) -> StateError:
     """Return which condition did not hold, for a person."""
     for (key, wanted), is_at in zip(conditions.items(), found, strict=True):
         if is_at != wanted and key == MOVE:
-            return StateError("the state is moved to another store, or was: nothing can be changed here any more")
+            return StateError(
+                "the state is moved to another store, or was: nothing can be changed here any more"
+            )
         if is_at != wanted:
             return Conflict(f"{key} is at revision {is_at}, not {wanted}")
     return Conflict("what the commit rests on has changed")

@@ -98,7 +98,7 @@ class Follower:
         found: dict[str, Entry] = {}
         for prefix in dict.fromkeys((*TOLD, *KEPT)):
             for page in self._pages(prefix):
-                found |= {entry.key: entry for entry in page if not prefix == "document/" or _is_kept(entry.key)}
+                found |= {entry.key: entry for entry in page if prefix != "document/" or _is_kept(entry.key)}
         gone = self._names - set(found)
         self._kept = {key: entry for key, entry in found.items() if _is_kept(key)}
         told = {key: entry for key, entry in found.items() if key.startswith(TOLD)}
@@ -155,7 +155,7 @@ class Follower:
         turns = [self._turn(event) for event in answer.events]
         if turns:
             self._listen([turn for turn in turns if turn.key.startswith(TOLD)])
-            self._revision = max(self._revision, max(int(event.kv.mod_revision) for event in answer.events))
+            self._revision = max(self._revision, *(int(event.kv.mod_revision) for event in answer.events))
 
     def _turn(self, event: Any) -> Turn:
         """Take in one event, and return what it tells."""
@@ -166,9 +166,7 @@ class Follower:
         if is_gone:
             self._kept.pop(key, None)
         elif _is_kept(key):
-            self._kept[key] = Entry(
-                key=key, value=bytes(event.kv.value), revision=int(event.kv.mod_revision)
-            )
+            self._kept[key] = Entry(key=key, value=bytes(event.kv.value), revision=int(event.kv.mod_revision))
         return Turn(key=key, value=None if is_gone else bytes(event.kv.value))
 
     def _say(self, *, is_well: bool, why: str = "") -> None:

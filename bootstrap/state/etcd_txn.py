@@ -109,9 +109,7 @@ class Messages:
         width = max(len(conditions), len(otherwise), 1)
         if width >= MOST_OPERATIONS:
             raise StateError(f"a commit with {len(conditions)} conditions is more than etcd takes")
-        return self._rpc.TxnRequest(
-            compare=conditions, success=self._nested(then, width), failure=otherwise
-        )
+        return self._rpc.TxnRequest(compare=conditions, success=self._nested(then, width), failure=otherwise)
 
     def _nested(self, operations: Sequence[Any], width: int) -> list[Any]:
         """Return `operations` as one level, or as transactions in one of at least `width` operations."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bootstrap import failpoints
 from bootstrap.errors import StateError, UsageError
-from bootstrap.progress import Progress
+from bootstrap.progress import Progress, silent
 from bootstrap.state import MOVE, Delete, Entry, Put, Room, Store, Write, parted, room_of
 
 LEAVING, COPY, LEFT = "leaving", "copy", "left"
@@ -48,7 +48,8 @@ def why_not_home(store: Store) -> str:
         case "":
             return ""
         case "left":
-            return f"the state was moved to {other}: write appliance.store: {other}, or move it back with `store migrate`"
+            remedy = f"write appliance.store: {other}, or move it back with `store migrate`"
+            return f"the state was moved to {other}: {remedy}"
         case "leaving":
             return f"a move to {other} was interrupted: run `store migrate --to {other}` again"
     return f"a move from {other} was interrupted: run `store migrate` again, to here or back to {other}"
@@ -82,11 +83,22 @@ def move(source: End, target: End, progress: Progress, *, replace: bool = False)
     return found
 
 
+def copied(source: Store, target: Store) -> None:
+    """Put all that is in `source` at one moment into the empty `target`, which is a home of its own then.
+
+    Raises:
+        StateError: a store did not do it.
+    """
+    _copied(source, target, silent)
+
+
 def _finished(source: End, target: End, progress: Progress) -> Moved:
     """Take the mark from the target of a move that was killed at its very end; else there is nothing to do."""
     role, _ = _mark(target.store)
     if role not in ("", COPY):
-        raise StateError(f"{source.kind} and {target.kind} both say that the state is in the other one; ask for help")
+        raise StateError(
+            f"{source.kind} and {target.kind} both say that the state is in the other one; ask for help"
+        )
     if role == COPY:
         written = _copied(source.store, target.store, progress)
         found = _compared(source, target, written)
@@ -131,9 +143,7 @@ def _copied(source: Store, target: Store, progress: Progress) -> int:
     """Make the target equal to the source; return how many writes that took."""
     done = 0
     room = room_of(target)
-    bounds = Room(
-        writes=min(room.writes, AT_ONCE.writes), content=min(room.content, AT_ONCE.content)
-    )
+    bounds = Room(writes=min(room.writes, AT_ONCE.writes), content=min(room.content, AT_ONCE.content))
     for some in parted(_differences(_entries(source), _entries(target)), bounds):
         target.commit(some)
         done += len(some)

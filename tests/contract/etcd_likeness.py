@@ -102,7 +102,9 @@ class Member:
         at = create.start_revision
         while context.is_active():
             with self.lock:
-                found = [one for one in self.events if one[2] >= at and create.key <= one[0] < create.range_end]
+                found = [
+                    one for one in self.events if one[2] >= at and create.key <= one[0] < create.range_end
+                ]
                 if not found:
                     self.lock.wait(0.05)
                     continue

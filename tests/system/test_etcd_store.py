@@ -139,7 +139,9 @@ def test_what_one_writes_the_other_hears_at_once_and_across_a_compaction(
 ) -> None:
     one, other, ear = pair
     for number in range(200):
-        one.commit([Put(key=f"stranger/{number}", value=b"x"), Put(key="machine/first", value=b"%d" % number)])
+        one.commit(
+            [Put(key=f"stranger/{number}", value=b"x"), Put(key="machine/first", value=b"%d" % number)]
+        )
     took = until(lambda: len(ear.state) == 201, HEARD_SECONDS)
     compact(cluster, one)
     one.commit([Delete(key="stranger/7")])
@@ -192,7 +194,9 @@ def test_without_a_majority_there_is_one_clear_error_in_time_and_the_last_known_
     try:
         for store in (one, other):
             began = time.monotonic()
-            with pytest.raises(StateError, match=r"etcd \(https://.*\): no answer within 6 s \(.*\); look whether"):
+            with pytest.raises(
+                StateError, match=r"etcd \(https://.*\): no answer within 6 s \(.*\); look whether"
+            ):
                 store.commit([Put(key="machine/lost", value=b"x")])
             assert time.monotonic() - began < 2 * CALL_SECONDS
         known = other.last_known("machine/first")
@@ -213,13 +217,13 @@ def test_a_certificate_that_etcd_does_not_take_is_one_clear_error(
         theirs = another.credentials
     authority = cluster.credentials.authority
     wrong = (
-        Credentials(authority)
-        if what == "none"
-        else Credentials(authority, theirs.certificate, theirs.key)
+        Credentials(authority) if what == "none" else Credentials(authority, theirs.certificate, theirs.key)
     )
     store = open_etcd(cluster.urls, wrong, "rack")
 
-    with pytest.raises(StateError, match=r"no answer within 6 s \(.+\); look whether it runs .*appliance\.etcd"):
+    with pytest.raises(
+        StateError, match=r"no answer within 6 s \(.+\); look whether it runs .*appliance\.etcd"
+    ):
         store.get("a")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap import stores
+from bootstrap.config import load
 from bootstrap.errors import StateError
 from bootstrap.state import Put
 from bootstrap.state.etcd import EtcdStore
@@ -52,9 +53,8 @@ def database(deploy: Path) -> Path:
     return path
 
 
-def test_it_goes_there_and_back(
-    firstlight: Firstlight, config: Path, etcd: Member, database: Path, deploy: Path
-) -> None:
+@pytest.mark.usefixtures("database")
+def test_it_goes_there_and_back(firstlight: Firstlight, config: Path, etcd: Member) -> None:
     there = firstlight("--config", config, "--output", "json", "store", "migrate", "--to", "etcd")
 
     assert there.code == 0, there.err
@@ -86,7 +86,8 @@ def test_an_etcd_that_is_away_is_one_line_and_changes_nothing(
     assert database.read_bytes() == before
 
 
-def test_nothing_to_move_is_said(firstlight: Firstlight, config: Path, etcd: Member, deploy: Path) -> None:
+@pytest.mark.usefixtures("etcd")
+def test_nothing_to_move_is_said(firstlight: Firstlight, config: Path, deploy: Path) -> None:
     there = firstlight("--config", config, "store", "migrate", "--to", "etcd")
     back = firstlight("--config", config, "store", "migrate", "--to", "sqlite")
 
@@ -103,8 +104,9 @@ def test_a_configuration_without_etcd_is_told_what_to_write(firstlight: Firstlig
     assert "write store: etcd and etcd: {endpoints: [...]} in appliance" in done.err
 
 
+@pytest.mark.usefixtures("database")
 def test_a_state_that_is_there_already_is_left_unless_it_is_to_be_replaced(
-    firstlight: Firstlight, config: Path, etcd: Member, database: Path
+    firstlight: Firstlight, config: Path, etcd: Member
 ) -> None:
     other = stores.open_shared(None)  # type: ignore[arg-type]  # the likeness takes anything
     other.commit([Put(key="machine/theirs", value=b"x")])
@@ -119,11 +121,8 @@ def test_a_state_that_is_there_already_is_left_unless_it_is_to_be_replaced(
     assert not [key for key in etcd.entries if key.endswith(b"theirs")]
 
 
-def test_who_serves_is_told_where_the_state_is(
-    firstlight: Firstlight, config: Path, etcd: Member, database: Path, deploy: Path
-) -> None:
-    from bootstrap.config import load  # noqa: PLC0415
-
+@pytest.mark.usefixtures("etcd", "database")
+def test_who_serves_is_told_where_the_state_is(firstlight: Firstlight, config: Path, deploy: Path) -> None:
     in_etcd = load([config])
     work = deploy / "rack1"
     with pytest.raises(StateError, match="run `store migrate --to etcd`"):

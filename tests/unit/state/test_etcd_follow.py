@@ -74,7 +74,9 @@ def test_what_was_there_is_told_and_then_every_change(writer: EtcdStore, followe
     until(lambda: ear.state == {"machine/a": b"1"})
 
     for number in range(50):
-        writer.commit([Put(key="machine/a", value=str(number).encode()), Put(key=f"stranger/{number}", value=b"")])
+        writer.commit(
+            [Put(key="machine/a", value=str(number).encode()), Put(key=f"stranger/{number}", value=b"")]
+        )
     writer.commit([Delete(key="stranger/7"), Put(key="document/a/live", value=b"doc")])
 
     wanted = {"machine/a": b"49"} | {f"stranger/{n}": b"" for n in range(50) if n != 7}

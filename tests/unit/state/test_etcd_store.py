@@ -230,7 +230,7 @@ def test_a_scan_that_meets_a_compaction_begins_anew(store: EtcdStore, member: Me
 
 
 def test_a_store_whose_state_is_moved_takes_no_commit_but_the_movers(
-    store: EtcdStore, served: tuple[Member, list[str]]
+    store: EtcdStore,
 ) -> None:
     mover = EtcdStore(store._calls, "rack1", moves=True)
     mover.commit([Put(key=MOVE, value=b"{}")])

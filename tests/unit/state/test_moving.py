@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from bootstrap.errors import StateError, UsageError
-from bootstrap.progress import silent
-from bootstrap.state import MOVE, Delete, Put, Store, Write, moving
+from bootstrap.progress import Progress, silent
+from bootstrap.state import MOVE, Delete, Put, Room, Store, Write, moving
 from bootstrap.state.memory import MemoryStore
 from bootstrap.state.moving import End, move, why_not_home
 from bootstrap.state.sqlite import SqliteStore
 from tests.contract.etcd_likeness import serving, store_at
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818  # what happens, not what is wrong
     """The process ends here."""
 
 
@@ -38,7 +38,9 @@ class Mortal(MemoryStore):
 def filled(store: Store, machines: int = 20) -> Store:
     store.commit([Put(key=f"machine/{n:05d}", value=b"x" * 50) for n in range(machines)])
     store.commit([Put(key=f"event/{n:012d}", value=b"e") for n in range(3 * machines)])
-    store.commit([Put(key="meta/last-event", value=b"60"), Put(key="ä\ud7ff\U0001f600", value=bytes(range(256)))])
+    store.commit(
+        [Put(key="meta/last-event", value=b"60"), Put(key="ä\ud7ff\U0001f600", value=bytes(range(256)))]
+    )
     return store
 
 
@@ -96,9 +98,9 @@ def test_a_second_run_changes_nothing(etcd: Store) -> None:
 
 @pytest.mark.parametrize("is_before", [True, False])
 def test_killed_at_any_commit_it_goes_on_and_never_has_two_homes(
-    monkeypatch: pytest.MonkeyPatch, is_before: bool
+    monkeypatch: pytest.MonkeyPatch, *, is_before: bool
 ) -> None:
-    monkeypatch.setattr(moving, "AT_ONCE", moving.Room(writes=10, content=10_000))
+    monkeypatch.setattr(moving, "AT_ONCE", Room(writes=10, content=10_000))
     monkeypatch.setattr(Mortal, "dies_before", is_before)
     commits = 0
     while True:
@@ -124,7 +126,7 @@ def test_killed_at_any_commit_it_goes_on_and_never_has_two_homes(
 
 
 def test_killed_on_the_way_it_can_be_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moving, "AT_ONCE", moving.Room(writes=10, content=10_000))
+    monkeypatch.setattr(moving, "AT_ONCE", Room(writes=10, content=10_000))
     for commits in range(1, 12):
         Mortal.dies_at = -1
         source, target = filled(Mortal()), Mortal()
@@ -182,7 +184,7 @@ def test_a_copy_that_differs_in_the_end_is_no_home(monkeypatch: pytest.MonkeyPat
     source, target = filled(MemoryStore()), MemoryStore()
     real = moving._copied
 
-    def meddled(one: Store, other: Store, progress: moving.Progress) -> int:
+    def meddled(one: Store, other: Store, progress: Progress) -> int:
         done = real(one, other, progress)
         other.commit([Put(key="machine/00003", value=b"another")])
         return done

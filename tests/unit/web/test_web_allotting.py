@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap.accepted import composed
 from bootstrap.allotment import FILE, pod_subnets
 from bootstrap.errors import StateError
 from bootstrap.kubernetes.subnets import parse
 from bootstrap.model import Cluster
 from bootstrap.records.model import Accepted
-from bootstrap.accepted import composed
 from bootstrap.render.node import Joining
 from bootstrap.state import Put
 from bootstrap.state.memory import MemoryStore
@@ -28,7 +28,9 @@ def asker(store: MemoryStore, work: Path) -> ReadJoining:
 
 
 def with_machines(*names: str) -> Cluster:
-    more = [Accepted(mac=f"52:54:00:bb:00:{at:02x}", name=name, pool="workers") for at, name in enumerate(names)]
+    more = [
+        Accepted(mac=f"52:54:00:bb:00:{at:02x}", name=name, pool="workers") for at, name in enumerate(names)
+    ]
     return composed(cluster(), more)
 
 
@@ -49,7 +51,7 @@ def test_who_comes_second_gets_the_numbers_of_the_first(tmp_path: Path) -> None:
 def test_two_that_meet_new_nodes_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, one, other = MemoryStore(), tmp_path / "one", tmp_path / "other"
     asker(store, one)(cluster())
-    real, done = store.commit, []
+    real, done = store.commit, list[bool]()
 
     def overtaken(writes: list[Put]) -> int:
         if not done:

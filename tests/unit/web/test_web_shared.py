@@ -219,7 +219,7 @@ def test_two_appliances_that_accept_at_once_never_give_one_name_twice(
     strangers = [NEW, "52:54:00:aa:00:78"]
     for mac in strangers:
         one.boot(mac)
-    real, done = accepting._entry, []
+    real, done = accepting._entry, list[bool]()
 
     def meanwhile(*words: Any) -> Accepted:
         found = real(*words)
