@@ -25,6 +25,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {
         "store.commit.before": "A transaction is complete and not committed.",
         "store.commit.after": "A transaction is committed, and nobody knows it yet.",
+        "etcd.commit.before": "A transaction is complete and not sent to etcd.",
+        "etcd.commit.after": "A majority of etcd has committed, and nobody here knows it yet.",
         "ledger.batch.before": "Decisions are made, and their writes not handed to the store.",
         "ignition.answer.before": "A machine's stage A document was found, and is not sent.",
         "web.answer.before": "What a request changed is on the disk, and its sender has no answer.",

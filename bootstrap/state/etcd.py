@@ -149,9 +149,9 @@ class EtcdStore:
 
     def _sent(self, request: Any) -> Any:
         try:
-            failpoints.reached("store.commit.before")
+            failpoints.reached("etcd.commit.before")
             answer = self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
-            failpoints.reached("store.commit.after")
+            failpoints.reached("etcd.commit.after")
         except OSError as error:
             raise StateError(f"etcd ({self._calls}): cannot write: {error.strerror}") from error
         return answer

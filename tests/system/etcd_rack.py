@@ -93,11 +93,18 @@ class Replica:
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
 
-    def start(self) -> None:
+    def start(self, **extra: str) -> None:
         command = (sys.executable, "-m", "web", "--work", str(self.work), "--cache", str(self.cache))
         with self.log.open("ab") as output:
             argv = ("ip", "netns", "exec", self.namespace, *command)
-            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=output)
+            self.process = subprocess.Popen(
+                argv, cwd=ROOT, env={**os.environ, **extra}, stdout=output, stderr=output
+            )
+
+    def stop(self) -> None:
+        if self.process is not None:
+            end(self.process)
+            self.process = None
 
     def kill_worker(self) -> None:
         """Kill -9 the application; the supervisor starts it again."""
@@ -182,13 +189,8 @@ def rack(folder: Path, macs: Mapping[str, str]) -> Iterator[Rack]:
         )
         found = Rack(running, made, names)
         for replica in made:
-            stack.callback(_end, replica)
+            stack.callback(replica.stop)
         for replica in made:
             replica.start()
         found.await_whole()
         yield found
-
-
-def _end(replica: Replica) -> None:
-    if replica.process is not None:
-        end(replica.process)
