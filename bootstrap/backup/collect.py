@@ -99,7 +99,7 @@ def _parts(site: Site, folder: Path) -> Iterator[Part]:
         yield part(path, source.read_bytes(), mode)
     copy = folder / Path(STATE).name
     if site.cluster.appliance.store == "etcd":
-        _copy_shared(site.cluster, copy)
+        _copy_shared(site, copy)
     elif (work / STATE).exists():
         copy_to(work / STATE, copy)
     if copy.exists():
@@ -108,9 +108,9 @@ def _parts(site: Site, folder: Path) -> Iterator[Part]:
         yield part(SNAPSHOT, folder / SNAPSHOT, OWNER_ONLY)
 
 
-def _copy_shared(cluster: Cluster, target: Path) -> None:
+def _copy_shared(site: Site, target: Path) -> None:
     """Make `target` a file with what is in the etcd of the appliance at one moment; raises StateError."""
-    shared = stores.open_shared(cluster, moves=True)
+    shared = stores.open_shared(site.cluster, site.place.work, moves=True)
     try:
         file = SqliteStore(target)
         try:

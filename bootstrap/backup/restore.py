@@ -193,7 +193,7 @@ def _opened(file: Path, staged: Path) -> SqliteStore:
 def _present(cluster: Cluster, work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
     """Return the machines as the store of today knows them, and what to say if it cannot be read."""
     if cluster.appliance.store == "etcd":
-        return _shared(cluster)
+        return _shared(cluster, work)
     if not (work / STATE).exists():
         return {}, ()
     copy = staged / "present.db"
@@ -210,10 +210,10 @@ def _present(cluster: Cluster, work: Path, staged: Path) -> tuple[dict[str, Mach
         copy.unlink(missing_ok=True)
 
 
-def _shared(cluster: Cluster) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
+def _shared(cluster: Cluster, work: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
     """Return the machines as the appliance's etcd knows them, and what to do about what stays there."""
     more = "etcd has the state of before: `store migrate --to etcd --replace` puts the restored one there"
-    store = stores.open_shared(cluster, moves=True)
+    store = stores.open_shared(cluster, work, moves=True)
     try:
         return {record.mac: record for record in Ledger(store, datetime.now).machines()}, (more,)
     except StateError as error:

@@ -41,6 +41,7 @@ def migrate(call: Call, kind: str, replace: bool) -> None:  # noqa: FBT001  # cl
         raise UsageError(f"{place.work / stores.DATABASE} is not there: there is nothing to move")
     with place.locked():
         refuse_running(place)
+        stores.bring_credentials(cluster, call.base(), place.work)
         done = _moved(cluster, place, kind, replace=replace)
     data = {
         "store": kind,
@@ -56,7 +57,7 @@ def migrate(call: Call, kind: str, replace: bool) -> None:  # noqa: FBT001  # cl
 
 
 def _moved(cluster: Cluster, place: Workplace, kind: str, *, replace: bool) -> Moved:
-    etcd = stores.open_shared(cluster, moves=True)
+    etcd = stores.open_shared(cluster, place.work, moves=True)
     try:
         if kind == "sqlite" and not any(etcd.scan("machine/")):
             raise UsageError("etcd holds no state of this cluster; there is nothing to move")

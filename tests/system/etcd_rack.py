@@ -20,6 +20,7 @@ from typing import Any
 
 from bootstrap import etcd
 from bootstrap.model import Cluster
+from bootstrap.stores import bring_credentials
 from tests.system.etcd_members import Members, members
 from tests.system.fleet_site import Answer, Connection, asked
 from tests.system.web_bench import ADDRESS, ROOT, end, make_image, render
@@ -180,6 +181,7 @@ def rack(folder: Path, macs: Mapping[str, str]) -> Iterator[Rack]:
         first = folder / REPLICAS[0]
         first.mkdir(mode=0o700)
         render(cluster, first)
+        bring_credentials(cluster, folder, first)
         make_image(folder, folder / "cache")
         for name in REPLICAS[1:]:
             shutil.copytree(first, folder / name)

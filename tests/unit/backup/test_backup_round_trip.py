@@ -260,7 +260,7 @@ def test_a_state_in_etcd_is_backed_up_and_what_was_retired_there_since_stays_out
     one = record("52:54:00:bb:00:01", State.READY, name="b1", claim=claim("b1"))
     other = record("52:54:00:bb:00:02", State.READY, name="b2", claim=claim("b2"))
     with serving(tmp_path) as (_, urls):
-        monkeypatch.setattr(stores, "open_shared", lambda _, *, moves=False: store_at(urls, moves=moves))
+        monkeypatch.setattr(stores, "open_shared", lambda *_, moves=False: store_at(urls, moves=moves))
         etcd = store_at(urls)
         etcd.commit([Put(key=f"machine/{each.mac}", value=each.to_bytes()) for each in (one, other)])
         rack.put(record("52:54:00:bb:00:09", State.READY, name="of-before"))  # the file that was left

@@ -25,6 +25,8 @@ def config(configs: Path, tmp_path: Path) -> Path:
     text = (configs / "example.yaml").read_text()
     lines = [line for line in text.splitlines() if not line.strip().startswith("store:")]
     at = lines.index("appliance:") + 1
+    for name in ("ca.crt", "client.crt", "client.key"):
+        (tmp_path / name).write_text("pem")
     path = tmp_path / "config.yaml"
     path.write_text("\n".join([*lines[:at], ETCD.strip("\n"), *lines[at:]]) + "\n")
     return path
@@ -34,8 +36,8 @@ def config(configs: Path, tmp_path: Path) -> Path:
 def etcd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Member]:
     with serving(tmp_path) as (member, urls):
 
-        def opened(cluster: object, *, moves: bool = False) -> EtcdStore:
-            del cluster
+        def opened(cluster: object, work: object, *, moves: bool = False) -> EtcdStore:
+            del cluster, work
             return store_at(urls, moves=moves, call_seconds=1.0)
 
         monkeypatch.setattr(stores, "open_shared", opened)
@@ -104,11 +106,10 @@ def test_a_configuration_without_etcd_is_told_what_to_write(firstlight: Firstlig
     assert "write store: etcd and etcd: {endpoints: [...]} in appliance" in done.err
 
 
-@pytest.mark.usefixtures("database")
 def test_a_state_that_is_there_already_is_left_unless_it_is_to_be_replaced(
-    firstlight: Firstlight, config: Path, etcd: Member
+    firstlight: Firstlight, config: Path, etcd: Member, database: Path
 ) -> None:
-    other = stores.open_shared(None)  # type: ignore[arg-type]  # the likeness takes anything
+    other = stores.open_shared(load([config]), database)
     other.commit([Put(key="machine/theirs", value=b"x")])
     other.close()
 
