@@ -7,7 +7,7 @@ commit each would make the last machine wait for all others (measured: p99 12 ti
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bootstrap import failpoints
@@ -44,6 +44,10 @@ class Batch:
         if key not in self._read:
             self._read[key] = self._store.get(key)
         return self._read[key]
+
+    def know(self, entries: Mapping[str, Entry | None]) -> None:
+        """Take `entries` (None: absent) for what stands in the store; what is written on them is written if they do."""
+        self._read.update(entries)
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that start with `prefix`, in order."""

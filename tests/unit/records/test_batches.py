@@ -105,6 +105,12 @@ class SmallStore(SlowStore):
 
     room = Room(writes=40, conditions=12, content=1000)
 
+    reads = 0
+
+    def get(self, key: str) -> Entry | None:
+        self.reads += 1
+        return super().get(key)
+
     def last_known(self, key: str) -> Entry | None:
         return self.get(key)
 
@@ -121,6 +127,7 @@ def test_a_commit_holds_no_more_than_its_store_takes() -> None:
     assert max(store.commits) == 4 + 1  # four events and the counter
     ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     store.commits.clear()
+    store.reads = 0
 
     ledger.change_all(
         [f"m{number}" for number in range(30)],
@@ -133,6 +140,27 @@ def test_a_commit_holds_no_more_than_its_store_takes() -> None:
     assert len(list(ledger.machines())) == 30
     assert max(store.commits) <= 4 * 4 + 1
     assert ledger.last_event() == 30
+    assert store.reads < 30, "they are read together"
+
+
+def test_what_was_read_ahead_and_has_changed_since_is_read_again() -> None:
+    store = SmallStore()
+    ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    macs = [f"m{number:02d}" for number in range(12)]
+
+    def renamed(mac: str, record: MachineRecord | None, now: datetime) -> Change:
+        if mac == "m07" and not done:
+            done.append(True)
+            theirs = MachineRecord(mac="m08", name="theirs", since=now)
+            store.inner.commit([Put(key="machine/m08", value=theirs.to_bytes())])
+        return Change(record=record or MachineRecord(mac=mac, name=mac, since=now))
+
+    done: list[bool] = []
+    ledger.change_all(macs, renamed)
+
+    assert [record.name for record in ledger.machines()] == [
+        "theirs" if mac == "m08" else mac for mac in macs
+    ]
 
 
 def test_an_act_that_fails_takes_back_its_own_writes_only(store: SlowStore) -> None:
