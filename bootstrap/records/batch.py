@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
-from bootstrap.state import Delete, Entry, Put, Store, Write, room_of
+from bootstrap.state import Delete, Entry, Put, Shared, Store, Write, room_of
 
 MOST_TRIES = 16  # a commit that lost so many races in a row meets something other than a race
 LONGEST_PAUSE = (
@@ -48,6 +48,10 @@ class Batch:
     def know(self, entries: Mapping[str, Entry | None]) -> None:
         """Take `entries` (None: absent) for what stands in the store; what is written on them is written if they do."""
         self._read.update(entries)
+
+    def read(self) -> list[str]:
+        """Return the keys that were read."""
+        return [*self._read]
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that start with `prefix`, in order."""
@@ -143,14 +147,19 @@ class Batches:
                 job.end()
 
     def _commit(self, jobs: Sequence["_Job"]) -> None:
+        again: list[str] = []
         for tried in range(MOST_TRIES):
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, 2**tried / 1000)) if tried else 0)  # noqa: S311  # no secret
             batch = Batch(self._store)
+            if again and isinstance(self._store, Shared):
+                # Read together, and the race is as short as can be: else small batches overtake large ones for ever.
+                batch.know(self._store.get_all(again))
             for job in jobs:
                 job.act(batch)
             try:
                 batch.commit()
             except Conflict:
+                again = batch.read()
                 continue
             except Exception as error:  # noqa: BLE001  # whatever it is, each caller must hear of it
                 _fail(jobs, error)

@@ -98,6 +98,9 @@ class Shared(Protocol):
     def room(self) -> Room:
         """Return how much one commit may hold."""
 
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        """Return what is at `keys` (None: nothing), by one question where that is possible."""
+
     def last_known(self, key: str) -> Entry | None:
         """Return the entry at `key` as this process heard of it last, without asking anybody; None if it did not."""
 

@@ -21,7 +21,7 @@ from bootstrap.etcd import Credentials
 from bootstrap.state import MOVE, Entry, Room, Turn, Write
 from bootstrap.state.etcd_calls import Calls, Refused, opened
 from bootstrap.state.etcd_follow import Follower
-from bootstrap.state.etcd_txn import ROOM, Messages, end_of, settled
+from bootstrap.state.etcd_txn import MOST_OPERATIONS, ROOM, Messages, end_of, settled
 
 ROOT = "/firstlight/clusters/{}/"
 PAGE = 256  # entries of one answer: large documents of so many machines are some MB
@@ -62,6 +62,20 @@ class EtcdStore:
         request = self._messages.page(self._messages.full(key), b"", limit=1)
         found = self._calls.call("read", partial(_ranged, request)).kvs
         return self._entry(found[0]) if found else None
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        """Return what is at `keys`, in one question for each 128 of them."""
+        self._must_be_open()
+        found: dict[str, Entry | None] = {}
+        for first in range(0, len(keys), MOST_OPERATIONS):
+            some = keys[first : first + MOST_OPERATIONS]
+            reads = [self._messages.read(self._messages.full(key)) for key in some]
+            request = self._messages.transaction([], reads, [])
+            answer = self._calls.call("read", partial(_done, request))
+            for key, one in zip(some, answer.responses, strict=True):
+                entries = one.response_range.kvs
+                found[key] = self._entry(entries[0]) if entries else None
+        return found
 
     def scan(self, prefix: str, newer: int = 0) -> Iterator[Entry]:
         """Yield the entries below `prefix` with a revision above `newer`, in key order, all from one moment.
@@ -150,7 +164,7 @@ class EtcdStore:
     def _sent(self, request: Any) -> Any:
         try:
             failpoints.reached("etcd.commit.before")
-            answer = self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
+            answer = self._calls.call("write", partial(_done, request))
             failpoints.reached("etcd.commit.after")
         except OSError as error:
             raise StateError(f"etcd ({self._calls}): cannot write: {error.strerror}") from error
@@ -191,7 +205,7 @@ class EtcdStore:
 
     def _remove(self, key: bytes) -> None:
         request = self._messages.transaction([], [self._messages.remove(key)], [])
-        self._calls.call("write", lambda client, seconds: client.kvstub.Txn(request, seconds))
+        self._calls.call("write", partial(_done, request))
 
     def _must_be_open(self) -> None:
         if self._closed:
@@ -207,6 +221,10 @@ def open_etcd(
 
 def _ranged(request: Any, client: Any, seconds: float) -> Any:
     return client.kvstub.Range(request, seconds)
+
+
+def _done(request: Any, client: Any, seconds: float) -> Any:
+    return client.kvstub.Txn(request, seconds)
 
 
 def _difference(conditions: dict[str, int], found: Sequence[int]) -> StateError:

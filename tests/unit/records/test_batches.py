@@ -111,6 +111,10 @@ class SmallStore(SlowStore):
         self.reads += 1
         return super().get(key)
 
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        self.reads += 1
+        return {key: super(SmallStore, self).get(key) for key in keys}
+
     def last_known(self, key: str) -> Entry | None:
         return self.get(key)
 

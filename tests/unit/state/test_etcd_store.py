@@ -215,6 +215,17 @@ def test_writes_are_parted_by_number_and_by_size() -> None:
     assert [*writes, *small] == [write for part in parted([*writes, *small], ROOM) for write in part]
 
 
+def test_many_keys_are_read_by_one_question(store: EtcdStore) -> None:
+    store.commit([Put(key=f"k/{number}", value=b"%d" % number) for number in range(100)])
+    asked = [f"k/{number}" for number in range(50, 250)]
+
+    found = store.get_all(asked)
+
+    assert list(found) == asked
+    assert {key for key, entry in found.items() if entry} == {f"k/{number}" for number in range(50, 100)}
+    assert found["k/77"] == store.get("k/77")
+
+
 def test_a_scan_that_meets_a_compaction_begins_anew(store: EtcdStore, member: Member) -> None:
     store.commit([Put(key=f"k/{number:04d}", value=b"") for number in range(600)])
     pages = store._pages("k/")

@@ -57,6 +57,9 @@ class SharedMemory:
     def close(self) -> None:
         self._broken.close()
 
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        return {key: self.get(key) for key in keys}
+
     def last_known(self, key: str) -> Entry | None:
         return self._known.get(key)
 
