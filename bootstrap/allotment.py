@@ -25,6 +25,16 @@ def pod_subnets(cluster: Cluster, work: Path, *, keep: bool = True) -> dict[str,
     return numbers
 
 
+def _previous(path: Path) -> dict[str, int]:
+    try:
+        return subnets.parse(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        advice = "put it back from a backup, or remove it if no node runs"
+        raise StateError(f"{path}: is damaged ({error}); {advice}") from error
+
+
 def text_of(work: Path) -> bytes:
     """Return what is kept in `work`, as it is written; empty if nothing is. Raises OSError."""
     path = work / FILE
@@ -46,13 +56,3 @@ def take_over(work: Path, others: bytes) -> None:
     text = subnets.dump({**more, **counts})
     if text != text_of(work):
         write_file(path, text, 0o600)
-
-
-def _previous(path: Path) -> dict[str, int]:
-    try:
-        return subnets.parse(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        advice = "put it back from a backup, or remove it if no node runs"
-        raise StateError(f"{path}: is damaged ({error}); {advice}") from error

@@ -76,16 +76,16 @@ VERBS = {
         "restore",
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
-    "store": (
-        "store",
-        "store",
-        "Move the state of the machines to etcd or back (`migrate`). The appliance must be down.",
-    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "mirror": (
         "mirror",
         "mirror",
         "Fetch all that the cluster is made from into one folder, read it again, or list it.",
+    ),
+    "store": (
+        "store",
+        "store",
+        "Move the state of the machines to etcd or back (`migrate`). The appliance must be down.",
     ),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }

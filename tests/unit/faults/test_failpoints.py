@@ -27,10 +27,10 @@ FAILED_BY = {
     "claim.": "system/test_fault_claims.py",
     "apply.": "system/test_apply_cuts.py",
     "ignition.": "system/explain_rack.py",
+    "move.": "system/test_store_migrate.py",
     "artifact.": "unit/faults/test_failpoints.py",
     "mirror.": "system/mirror/test_mirror_faults.py",
     "backup.": "unit/backup/test_backup_cuts.py",
-    "move.": "system/test_store_migrate.py",
     "restore.": "unit/backup/test_backup_cuts.py",
 }
 """The module under tests/ that fails what begins so."""
