@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,7 +23,7 @@ from bootstrap.model import Cluster
 from bootstrap.stores import bring_credentials
 from tests.system.etcd_members import Members, members
 from tests.system.fleet_site import Answer, Connection, asked
-from tests.system.web_bench import ADDRESS, ROOT, end, make_image, render
+from tests.system.web_bench import ADDRESS, ROOT, children_of, end, make_image, render
 from tests.unit.web.fakes import cluster as small_cluster
 
 NAMES = ("m1", "m2", "m3")
@@ -108,8 +108,11 @@ class Replica:
             self.process = None
 
     def kill_worker(self) -> None:
-        """Kill -9 the application; the supervisor starts it again."""
-        os.kill(int((self.work / "run/server.session").read_text()), signal.SIGKILL)
+        """Kill -9 the application and its worker; the supervisor starts them again."""
+        first = int((self.work / "run/server.session").read_text())
+        for pid in (*children_of(first), first):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         """Ask as the operator; raises OSError or HTTPException."""
