@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ class Replica:
     def is_ready(self) -> bool:
         try:
             return self.ask("GET", "/readyz").status == 200
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def text(self) -> str:
