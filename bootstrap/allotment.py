@@ -46,3 +46,27 @@ def recorded(work: Path) -> dict[str, int]:
     except ValueError as error:
         advice = "put it back from a backup, or remove it if no node runs"
         raise StateError(f"{path}: is damaged ({error}); {advice}") from error
+
+
+def text_of(work: Path) -> bytes:
+    """Return what is kept in `work`, as it is written; empty if nothing is. Raises OSError."""
+    path = work / FILE
+    return path.read_bytes() if path.exists() else b""
+
+
+def take_over(work: Path, others: bytes) -> None:
+    """Make the numbers in `others`, which `text_of` returned elsewhere, count in `work`.
+
+    A name that only `work` knows keeps its number unless somebody else has it.
+
+    Raises:
+        StateError, OSError: as `pod_subnets`.
+        ValueError: `others` is damaged.
+    """
+    counts = subnets.parse(others)
+    taken = set(counts.values())
+    with holding(work):
+        previous = recorded(work)
+        numbers = {name: number for name, number in previous.items() if number not in taken} | counts
+        if numbers != previous:
+            record(work, numbers)

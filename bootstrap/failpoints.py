@@ -25,6 +25,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {
         "store.commit.before": "A transaction is complete and not committed.",
         "store.commit.after": "A transaction is committed, and nobody knows it yet.",
+        "etcd.commit.before": "A transaction is complete and not sent to etcd.",
+        "etcd.commit.after": "A majority of etcd has committed, and nobody here knows it yet.",
         "ledger.batch.before": "Decisions are made, and their writes not handed to the store.",
         "ignition.answer.before": "A machine's stage A document was found, and is not sent.",
         "web.answer.before": "What a request changed is on the disk, and its sender has no answer.",
@@ -51,6 +53,11 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "handover.step.after": "A step of a handover is done, and the next one not begun.",
         "backup.rename.before": "A backup is complete under its passing name, and was read again.",
         "backup.rename.after": "A backup has its name, and its folder is not synced.",
+        "move.mark.after": "The store that the state moves to is marked as a copy.",
+        "move.leaving.after": "The store that the state leaves is closed, and nothing is copied.",
+        "move.copy.after": "A part of the state is copied.",
+        "move.compare.after": "Both stores are equal, and neither is the state's home.",
+        "move.left.after": "The old store says where the state went, and the new one is still closed.",
         "restore.swap.before": "A backup is unpacked beside the work folder, which is as it was.",
         "restore.swap.after": "The work folder is the backup's, and what it was has its passing name.",
     }

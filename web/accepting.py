@@ -17,7 +17,7 @@ from bootstrap.records.inventory import Inventory
 from bootstrap.records.ledger import Change
 from bootstrap.records.matching import matching_pools
 from bootstrap.records.model import Accepted, MachineRecord, Stranger
-from bootstrap.state import Put, Write
+from bootstrap.state import Entry, Put, Write
 from web import evidence
 from web.answers import Refusal
 from web.bodies import Acceptance, said
@@ -29,6 +29,14 @@ from web.site import Site
 from web.unlisted import card_of, problem_of, stranger_called
 
 log = logging.getLogger(__name__)
+
+MOST_TRIES = 4
+LAST = "meta/last-accepted"
+"""Who was accepted last: two that are accepted at once, by two appliances on one store, could get the same name."""
+
+
+class Overtaken(Exception):  # noqa: N818  # reads as a sentence where it is raised
+    """Another machine was accepted meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +83,30 @@ def take(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
         StateError: the store could not write.
     """
     with site.changing:
-        _refuse_conflicts(site, stranger, wish)
-        new = _entry(site, stranger, wish)
-        _refuse_misfit(site, stranger, wish)
-        _refuse_unrenderable(site, new)
-        record = _written(site, stranger, new, wish)
+        for _ in range(MOST_TRIES):
+            try:
+                record = _taken(site, stranger, wish)
+                break
+            except Overtaken:
+                site.load()
+        else:
+            raise Refusal(409, "other appliances accept machines at this moment; ask again")
         site.strangers.count_again()
         evidence.know(site, record)
         site.load()
         return record
+
+
+def _taken(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
+    """Take the machine in, unless another appliance on the same store has taken in one since ours was loaded."""
+    last = site.store.get(LAST)
+    if any(site.cluster.machine_by_mac(one.mac) is None for one in site.accepted()):
+        site.load()
+    _refuse_conflicts(site, stranger, wish)
+    new = _entry(site, stranger, wish)
+    _refuse_misfit(site, stranger, wish)
+    _refuse_unrenderable(site, new)
+    return _written(site, stranger, new, wish, last)
 
 
 def take_by_match(site: Site, stranger: Stranger, found: Inventory) -> None:
@@ -200,12 +223,14 @@ def _refuse_unrenderable(site: Site, new: Accepted) -> None:
         raise Refusal(409, str(error)) from error
 
 
-def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> MachineRecord:
+def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish, last: Entry | None) -> MachineRecord:
+    at = last.revision if last else 0
     arm_id, found = site.new_id(), site.strangers.inventory(stranger.mac)
     when = "when it boots from the network again" if found and found.is_in_use else "by itself"
     ignored = tuple(sorted({clash.value for clash in site.identities.clashes(stranger.mac)}))
     writes: list[Write] = [
         Put(key=f"accepted/{new.mac}", value=new.to_bytes()),
+        Put(key=LAST, value=new.mac.encode(), after=at),
         *site.strangers.gone(new.mac),
     ]
     if found:
@@ -213,6 +238,9 @@ def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> Machi
         writes.append(Put(key=f"facts/{new.mac}", value=facts.encode()))
 
     def decide(record: MachineRecord | None, now: datetime) -> Change:
+        latest = site.store.get(LAST)
+        if (latest.revision if latest else 0) != at:
+            raise Overtaken
         fresh = record or transitions.enrol(new.mac, new.name, now)
         known = fresh.but(
             name=new.name,

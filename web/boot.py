@@ -18,7 +18,7 @@ from bootstrap.records.ledger import Change
 from bootstrap.records.model import MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.machines import family_of
-from web import evidence, story
+from web import evidence, lastknown, story
 from web.answers import Answer, Refusal, refusal, response_of, text, text_answer
 from web.discovery import inventory_image
 from web.hot import Hot
@@ -73,7 +73,7 @@ def answered(site: Site, asker: Asker) -> Answer:
     A store that cannot write is logged and never keeps a machine from booting.
 
     Raises:
-        StateError: the store cannot be read.
+        StateError: the store cannot be read, and nothing is known from before.
     """
     cluster = site.cluster  # identify, match
     load = loading(site, asker.mac, asker.said.arch)
@@ -148,7 +148,8 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     except StateError as error:
         log.warning("%s: the boot is answered but not recorded: %s", asker.mac, error)
         # What was decided may rest on a change that was not written either.
-        return decided(site.ledger.machine(asker.mac))
+        record, is_stale = lastknown.machine(site, asker.mac)
+        return lastknown.marked(decided(record)) if is_stale else decided(record)
     return found[-1]
 
 

@@ -16,16 +16,19 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
-from bootstrap.errors import FirstlightError, ServeError
+from bootstrap.errors import FirstlightError
 from bootstrap.state import Store
+from bootstrap.state.etcd import EtcdStore
 from bootstrap.state.lastgood import LastGood
-from bootstrap.state.sqlite import SqliteStore
+from bootstrap.stores import DATABASE, open_home
 from web import nginx
+from web.allotting import ReadJoining, allotted
 from web.app import create_app, create_site
 from web.approver import Approver
 from web.bundle import read_rendered
 from web.composing import keep_accepted, read_joining
 from web.credentials import Credentials
+from web.hearing import Hearing
 from web.images import CachedImages
 from web.loaders import HttpLoaders
 from web.quiet import OneAMinute
@@ -33,7 +36,6 @@ from web.scrubbing import Scrubbing
 from web.watch import Watcher
 
 SOCKET = Path("run/web.sock")
-DATABASE = Path("state/state.db")
 # Handlers are short; most of these wait for the one writer's sync of the disk.
 THREADS = 32
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -71,7 +73,7 @@ def load(cache: Path, records: Path) -> Callable[..., Any]:
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
-        store = open_store()
+        store = opened()
         images = CachedImages(cache)
         site = create_site(
             store,
@@ -79,14 +81,17 @@ def load(cache: Path, records: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
-            read_joining=partial(read_joining, records),
+            read_joining=_joining(store, records),
             keep_accepted=partial(keep_accepted, records),
         )
         app = create_app(site)
     except FirstlightError as error:
         log.critical("web cannot start: %s", error)
         sys.exit(error.exit_code)
-    LastGood(DATABASE).start()
+    if isinstance(store, EtcdStore):
+        Hearing(site).start()
+    else:
+        LastGood(DATABASE).start()
     Watcher(site).start()
     site.access_log.start()
     Approver(site).start()
@@ -97,18 +102,24 @@ def load(cache: Path, records: Path) -> Callable[..., Any]:
     return app.wsgi_app
 
 
-def open_store() -> Store:
+def _joining(store: Store, records: Path) -> ReadJoining:
+    """Return what reads how machines join, with the pod subnets of all who share `store`."""
+    ask = partial(read_joining, records)
+    return allotted(store, records, ask) if isinstance(store, EtcdStore) else ask
+
+
+def opened() -> Store:
     """Return the store that the configuration names.
 
     Raises:
-        ServeError: it is one that does not exist yet.
-        StateError: it cannot be opened.
+        ServeError: nothing is rendered.
+        StateError: it cannot be opened, does not answer, or the state is elsewhere.
+        PreflightError: a certificate for it cannot be read.
     """
-    kind = read_rendered(Path()).cluster.appliance.store
-    if kind != "sqlite":
-        raise ServeError(f"appliance.store: {kind} is not there yet; write sqlite")
-    DATABASE.parent.mkdir(mode=0o700, exist_ok=True)
-    return SqliteStore(DATABASE)
+    store = open_home(read_rendered(Path()).cluster, Path())
+    if isinstance(store, EtcdStore):
+        store.sweep()
+    return store
 
 
 def set_up_logging() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bootstrap import etcd
+from bootstrap import etcd, stores
 from bootstrap.backup.archive import Part, part, write_archive
 from bootstrap.backup.manifest import (
     CONFIG,
@@ -29,6 +29,8 @@ from bootstrap.errors import BackupError, UsageError
 from bootstrap.keys import FOLDER as PKI
 from bootstrap.model import Cluster
 from bootstrap.state.lastgood import copy_to
+from bootstrap.state.moving import copied
+from bootstrap.state.sqlite import SqliteStore
 from bootstrap.workplace import Workplace
 from certs.secret import Secret
 
@@ -95,12 +97,28 @@ def _parts(site: Site, folder: Path) -> Iterator[Part]:
         source = work / path
         mode = FOR_ALL if source.stat().st_mode & 0o077 else OWNER_ONLY
         yield part(path, source.read_bytes(), mode)
-    if (work / STATE).exists():
-        copy = folder / Path(STATE).name
+    copy = folder / Path(STATE).name
+    if site.cluster.appliance.store == "etcd":
+        _copy_shared(site, copy)
+    elif (work / STATE).exists():
         copy_to(work / STATE, copy)
+    if copy.exists():
         yield part(STATE, copy, OWNER_ONLY)
     if (folder / SNAPSHOT).exists():
         yield part(SNAPSHOT, folder / SNAPSHOT, OWNER_ONLY)
+
+
+def _copy_shared(site: Site, target: Path) -> None:
+    """Make `target` a file with what is in the etcd of the appliance at one moment; raises StateError."""
+    shared = stores.open_shared(site.cluster, site.place.work, moves=True)
+    try:
+        file = SqliteStore(target)
+        try:
+            copied(shared, file)
+        finally:
+            file.close()
+    finally:
+        shared.close()
 
 
 def _files(work: Path) -> Iterator[str]:

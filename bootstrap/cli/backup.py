@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bootstrap import stores
 from bootstrap.apply.sites import way_of
 from bootstrap.backup.collect import Site
 from bootstrap.backup.collect import backup as make_backup
@@ -35,6 +36,8 @@ def backup(call: Call, file: Path) -> int:
     if not place.work.is_dir():
         raise UsageError(f"cluster {place.name} has nothing in {place.work}: there is nothing to back up")
     with place.locked():
+        if cluster.appliance.store == "etcd":
+            stores.bring_credentials(cluster, call.base(), place.work)
         wrap = way_of(cluster, place.work).wrap
         site = Site(cluster=cluster, place=place, configs=call.paths(), version=VERSION, wrap=wrap)
         manifest = make_backup(site, file.absolute(), datetime.now(UTC))
@@ -65,6 +68,8 @@ def restore(call: Call, file: Path, force: bool, retired: tuple[str, ...]) -> No
     place = call.place(cluster)
     fence.refuse(place.work, place.name)
     with place.locked():
+        if cluster.appliance.store == "etcd":
+            stores.bring_credentials(cluster, call.base(), place.work)
         order = Order(file=file.absolute(), cluster=cluster, place=place, is_forced=force, retired=retired)
         done = bring_back(order, datetime.now(UTC))
     _show(call, file, done.manifest)

@@ -87,6 +87,11 @@ VERBS = {
         "mirror",
         "Fetch all that the cluster is made from into one folder, read it again, or list it.",
     ),
+    "store": (
+        "store",
+        "store",
+        "Move the state of the machines to etcd or back (`migrate`). The appliance must be down.",
+    ),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }
 

@@ -21,6 +21,7 @@ from bootstrap.handover import fence
 from bootstrap.model import Cluster
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
+from bootstrap.stores import bring_credentials
 from bootstrap.watch import machines_until_settled
 
 EXIT_FAILED = 1
@@ -169,6 +170,12 @@ def serve(call: Call, engine: EngineName | None, prepare: bool) -> None:  # noqa
             f"{place.bundle} holds no documents; run `up`, or `render` and `image build`, first"
         )
     runner = engine_of(place, cluster, engine)
+    if cluster.appliance.store == "etcd":
+        if isinstance(runner, Containers):
+            raise UsageError(
+                "the web container cannot reach etcd yet: serve with --engine native, or store: sqlite"
+            )
+        bring_credentials(cluster, call.base(), place.work)
     if isinstance(runner, Containers):
         screen = Screen(stderr(), total=1)
         with screen.step("container images") as progress:

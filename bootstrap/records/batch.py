@@ -4,15 +4,21 @@ A commit costs a sync of the disk, whatever is in it. A rack that boots asks for
 commit each would make the last machine wait for all others (measured: p99 12 times as long at 64 callers).
 """
 
+import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bootstrap import failpoints
 from bootstrap.errors import Conflict, StateError
-from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.state import Delete, Entry, Put, Shared, Store, Write, room_of
 
 MOST_TRIES = 16  # a commit that lost so many races in a row meets something other than a race
+LONGEST_PAUSE = (
+    0.1  # seconds; who lost a race waits up to 1, 2, 4 ... ms: two that try in step would lose in turns
+)
+CONDITIONS_OF_AN_ACT = 3  # what a change rests on: its record, its log's length, and the last number of all
 PENDING = -1  # the revision of an entry that the batch itself has written
 
 Result = TypeVar("Result")
@@ -38,6 +44,14 @@ class Batch:
         if key not in self._read:
             self._read[key] = self._store.get(key)
         return self._read[key]
+
+    def know(self, entries: Mapping[str, Entry | None]) -> None:
+        """Take `entries` (None: absent) for what stands in the store; what is written on them is written if they do."""
+        self._read.update(entries)
+
+    def read(self) -> list[str]:
+        """Return the keys that were read."""
+        return [*self._read]
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that start with `prefix`, in order."""
@@ -95,6 +109,7 @@ class Batches:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._most_jobs = max(1, room_of(store).conditions // CONDITIONS_OF_AN_ACT)
         self._lock = threading.Lock()
         self._waiting: list[_Job] = []
         self._is_led = False
@@ -119,7 +134,7 @@ class Batches:
 
     def _lead(self) -> None:
         with self._lock:
-            jobs, self._waiting = self._waiting, []
+            jobs, self._waiting = self._waiting[: self._most_jobs], self._waiting[self._most_jobs :]
         try:
             self._commit(jobs)
         finally:
@@ -132,13 +147,19 @@ class Batches:
                 job.end()
 
     def _commit(self, jobs: Sequence["_Job"]) -> None:
-        for _ in range(MOST_TRIES):
+        again: list[str] = []
+        for tried in range(MOST_TRIES):
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, 2**tried / 1000)) if tried else 0)  # noqa: S311  # no secret
             batch = Batch(self._store)
+            if again and isinstance(self._store, Shared):
+                # Read together, and the race is as short as can be: else small batches overtake large ones for ever.
+                batch.know(self._store.get_all(again))
             for job in jobs:
                 job.act(batch)
             try:
                 batch.commit()
             except Conflict:
+                again = batch.read()
                 continue
             except Exception as error:  # noqa: BLE001  # whatever it is, each caller must hear of it
                 _fail(jobs, error)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import pytest
 
@@ -15,17 +15,24 @@ from tests.history import History
 from tests.history_order import check
 from tests.history_rules import Checker
 from tests.system.fleet import json_of
-from tests.system.fleet_site import Site, wait_for
+from tests.system.fleet_site import Answer, Site, wait_for
 
 BACK_SECONDS = 90.0
 # A connection that its killed server resets between connect and handshake: Python's ssl raises, and forgets to close.
 FORGOTTEN_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
 
+class Asked(Protocol):
+    """Who can be asked as the operator asks."""
+
+    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+        """Return the answer; raises OSError or HTTPException."""
+
+
 class Observer:
     """Follows the appliance's events and machines, as an operator's screen does."""
 
-    def __init__(self, site: Site, history: History) -> None:
+    def __init__(self, site: Asked, history: History) -> None:
         self._site = site
         self._history = history
         self._last = 0

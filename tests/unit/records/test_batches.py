@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from bootstrap.errors import Conflict, StateError
 from bootstrap.records.batch import MOST_TRIES, Batch, Batches
-from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.records.ledger import Change, Ledger, Note
+from bootstrap.records.model import MachineRecord
+from bootstrap.state import Delete, Entry, Put, Room, Store, Turn, Write
 from bootstrap.state.memory import MemoryStore
 
 CALLERS = 64
@@ -95,6 +98,73 @@ def test_nobody_is_answered_before_the_commit_is_done(store: SlowStore) -> None:
     for thread in threads:
         thread.join()
     assert [True] * CALLERS == seen
+
+
+class SmallStore(SlowStore):
+    """A store that others write to as well, and that takes small commits only."""
+
+    room = Room(writes=40, conditions=12, content=1000)
+
+    reads = 0
+
+    def get(self, key: str) -> Entry | None:
+        self.reads += 1
+        return super().get(key)
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        self.reads += 1
+        return {key: super(SmallStore, self).get(key) for key in keys}
+
+    def last_known(self, key: str) -> Entry | None:
+        return self.get(key)
+
+    def follow(self, listen: Callable[[Sequence[Turn]], None]) -> None:
+        del listen
+
+
+def test_a_commit_holds_no_more_than_its_store_takes() -> None:
+    store = SmallStore()
+
+    found = at_once(Batches(store), [count] * CALLERS)
+
+    assert list(range(1, CALLERS + 1)) == sorted(one for one in found if isinstance(one, int))
+    assert max(store.commits) == 4 + 1  # four events and the counter
+    ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    store.commits.clear()
+    store.reads = 0
+
+    ledger.change_all(
+        [f"m{number}" for number in range(30)],
+        lambda mac, _, now: Change(
+            record=MachineRecord(mac=mac, name=mac, since=now),
+            note=Note(who="operator", what="accepted", log=mac, machine=mac),
+        ),
+    )
+
+    assert len(list(ledger.machines())) == 30
+    assert max(store.commits) <= 4 * 4 + 1
+    assert ledger.last_event() == 30
+    assert store.reads < 30, "they are read together"
+
+
+def test_what_was_read_ahead_and_has_changed_since_is_read_again() -> None:
+    store = SmallStore()
+    ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    macs = [f"m{number:02d}" for number in range(12)]
+
+    def renamed(mac: str, record: MachineRecord | None, now: datetime) -> Change:
+        if mac == "m07" and not done:
+            done.append(True)
+            theirs = MachineRecord(mac="m08", name="theirs", since=now)
+            store.inner.commit([Put(key="machine/m08", value=theirs.to_bytes())])
+        return Change(record=record or MachineRecord(mac=mac, name=mac, since=now))
+
+    done: list[bool] = []
+    ledger.change_all(macs, renamed)
+
+    assert [record.name for record in ledger.machines()] == [
+        "theirs" if mac == "m08" else mac for mac in macs
+    ]
 
 
 def test_an_act_that_fails_takes_back_its_own_writes_only(store: SlowStore) -> None:
