@@ -283,7 +283,7 @@ def test_what_it_served_here_it_serves_from_the_moved_state(rig: Rig, before: Be
         assert states(there) == before.states
         assert there.events(machine="w7")[: len(before.events)] == before.events
         rig.curl(f"/ipxe?mac={LATER}&platform=pcbios")
-        there.accept(LATER, pool="workers", as_name="w8", resolve=False)
+        there.accept(LATER, pool="workers", as_name="w8", resolve=False, recheck=False)
 
 
 @pytest.mark.usefixtures("before")
