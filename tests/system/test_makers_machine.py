@@ -49,7 +49,7 @@ mount -t ext4 "$oem" /run/oem
 cp "$config" /run/oem/config.ign
 umount /run/oem
 """
-PROGRAMS = ("/usr/bin/bzip2", "/usr/bin/timeout", "/lib/x86_64-linux-gnu/libbz2.so.1.0")
+PROGRAMS = ("/usr/bin/bzip2", "/lib/x86_64-linux-gnu/libbz2.so.1.0")
 """What Flatcar's live system has and ours has not."""
 
 
