@@ -144,6 +144,7 @@ def ignite(document: bytes, root: Path) -> str:
     ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+    (root / "root").mkdir()
     aside = root.with_name(f"{root.name}-engine")
     (aside / "bin").mkdir(parents=True)
     (aside / "bin/setfiles").write_text(SETFILES)
