@@ -105,6 +105,7 @@ def _render(source: Path, work: Path, dhcp: str, machines: Sequence[str], pxe: s
         target = work / "bundle" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.content)
+    (work / "run").mkdir(mode=0o700)
     make_localboot(work)
 
 
