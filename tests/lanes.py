@@ -1,7 +1,7 @@
 """Lanes of system tests side by side: most virtual machines, the rest as long as those, and what mostly waits.
 
 A plugin: `pytest -p tests.lanes -n 3 --dist loadscope`. Each lane is one worker's; what is in it runs in order, and
-the tests of one module share their fixtures as usual.
+the tests of one module share their fixtures as usual. The fourth lane is the worker's that ends first.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from xdist.scheduler import LoadScopeScheduling
 MACHINES = frozenset(
     {
         "test_discovery",
-        "test_disks_kills",
         "test_disks_refusals",
         "test_fault_wire",
         "test_image_build",
@@ -50,6 +49,9 @@ WAITING = frozenset(
 )
 """Their time is spent waiting for answers that do not come: two processors have room for them."""
 
+LATER = frozenset({"test_disks_choice", "test_disks_kills", "test_mutants"})
+"""Begun when the waiting is over. Lanes begin in the order of their first modules: no name here may be an early one."""
+
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Gives whole lanes to workers."""
@@ -63,7 +65,9 @@ def lane_of(nodeid: str) -> str:
     module = PurePosixPath(nodeid.partition("::")[0]).stem
     if module in MACHINES:
         return "machines"
-    return "waiting" if module in WAITING else "rest"
+    if module in WAITING:
+        return "waiting"
+    return "later" if module in LATER else "rest"
 
 
 @pytest.hookimpl(tryfirst=True)

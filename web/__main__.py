@@ -62,8 +62,8 @@ def run(work: Path, cache: Path) -> None:
     finally:
         front.end()
         back.end()
-        PID_FILE.unlink(missing_ok=True)
         nginx.OPERATOR_SOCKET.unlink(missing_ok=True)
+        PID_FILE.unlink(missing_ok=True)  # last: whoever starts the next one waits for as long as it is there
 
 
 def _keep(front: Child, back: Child, stop: "_Stop") -> None:

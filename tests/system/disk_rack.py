@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from bootstrap.artifacts import artifact_path
 from bootstrap.config.loading import load
+from bootstrap.lab.console import plain
 from bootstrap.lab.machine import Vm, argv, disk_file, vms_from
 from bootstrap.lab.power import Slot
 from bootstrap.lab.requirements import find_ovmf
@@ -111,10 +112,13 @@ class Box:
         self.slot.sweep()
 
     def console(self) -> str:
-        """Return what the console said since the power came."""
+        """Return what the console said since the power came, as plain text.
+
+        SeaBIOS moves the cursor in the middle of a word when the processor is busy.
+        """
         with self.slot.console_log.open("rb") as log:
             log.seek(self.shown)
-            return log.read().decode(errors="replace")
+            return plain(log.read())
 
     def tail(self) -> str:
         return self.console()[-1500:]

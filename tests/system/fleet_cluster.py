@@ -50,8 +50,9 @@ class ClusterSite(Site):
         wait_for(self.is_ready, READY_SECONDS, lambda: self.log[-4000:])
 
     def start(self, **extra: str) -> None:
-        """Start the appliance in the background, and return when web answers."""
+        """Start the appliance in the background, and return when web answers: not the last one's, which lives on."""
         self._reap()
+        wait_for(lambda: not self.is_at_work(), END_SECONDS, lambda: self.log[-4000:])
         self.work.joinpath("log").mkdir(exist_ok=True)
         argv = (sys.executable, str(ROOT / "deploy.py"), "--config", str(self.folder / "c.yaml"), "serve")
         with (self.work / "log" / "serve.log").open("ab") as log:

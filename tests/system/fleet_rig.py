@@ -59,18 +59,12 @@ class Observer:
                 self._history.saw("machine", machine)
 
     def end(self) -> None:
-        """Note everything, when nothing happens any more; an appliance that has just started may break a connection."""
-        wait_for(self._has_all, BACK_SECONDS, lambda: self._site.log[-4000:])
-
-    def _has_all(self) -> bool:
-        with suppress(OSError, HTTPException, KeyError, ValueError):
-            self.look(machines=True)
-            log: list[dict[str, Any]] = []
-            while newer := self._events(log[-1]["seq"] if log else 0):
-                log += newer
-            self._history.ends_with(log, self._machines())
-            return True
-        return False
+        """Note everything, when nothing happens any more."""
+        self.look(machines=True)
+        log: list[dict[str, Any]] = []
+        while newer := self._events(log[-1]["seq"] if log else 0):
+            log += newer
+        self._history.ends_with(log, self._machines())
 
     def _events(self, after: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json_of(self._site.ask("GET", f"/v1/events?after={after}"))["events"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bootstrap.lab.console import plain
 from bootstrap.operator import Operator
 from bootstrap.status import stranger
 
@@ -90,7 +91,8 @@ class Site:
         return Operator(self.work).events(machine=name)
 
     def console(self, name: str) -> str:
-        return (self.work / "lab" / name / "console.log").read_text(errors="replace")
+        """Return what a machine's console ever said, as plain text."""
+        return plain((self.work / "lab" / name / "console.log").read_bytes())
 
     def in_machine(self, name: str, *command: str) -> str:
         done = self.run("lab", "exec", name, "--", *command, timeout=120)

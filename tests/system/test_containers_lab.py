@@ -10,15 +10,10 @@ import pytest
 
 from tests.system.container_bench import Store, store
 from tests.system.spine import CACHE, LAB, Site, leftovers, show_logs
-from tests.tier import SOAK, Promise
+from tests.tier import Promise
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.promise,
-    pytest.mark.skipif(
-        not SOAK, reason="the whole way to Ready, for ./check soak; test_spine.py goes it natively"
-    ),
-]
+# test_spine.py goes the whole way to Ready natively each time.
+pytestmark = [pytest.mark.system, pytest.mark.promise, pytest.mark.soak]
 BUILT = re.compile(r"(pxe|web): localhost/\S+, (\d+) MB, built in (\d+) s")
 
 

@@ -82,7 +82,8 @@ def comes_up(box: Box, others: Path, chance: random.Random) -> None:
 
     # A BIOS numbers disks in its boot order; UEFI firmware in an order of its own.
     own_disk = {"bios": r"hd3", "uefi": r"hd\d,gpt2"}[box.vm.firmware]
-    assert re.search(rf"firstlight: starting {own_disk}\s", box.console())
+    said = [line for line in box.console().splitlines() if "firstlight" in line]
+    assert re.search(rf"firstlight: starting {own_disk}(?!\w)", box.console()), said
     assert DECOY_WORD.decode() not in box.console()
     assert decoys(box) == before
 
