@@ -11,7 +11,7 @@ import pytest
 
 from bootstrap.processes import wait_until
 from tests.system.disk_rack import Box, rack
-from tests.system.spine import CACHE, Site, show_logs
+from tests.system.spine import Site, show_logs
 from tests.system.word_disk import say
 
 pytestmark = pytest.mark.system
@@ -91,9 +91,11 @@ def fixture_boxes(
     """All six, switched on at once, until each has said its word or the time is over."""
     folder = tmp_path_factory.mktemp("leaving")
     (folder / "rack.yaml").write_text(json.dumps(CONFIG))
-    site = Site(deploy=folder / "deploy", cache=CACHE, configs=(str(folder / "rack.yaml"),), name=NAME)
+    site = Site(
+        deploy=folder / "deploy", cache=folder / "cache", configs=(str(folder / "rack.yaml"),), name=NAME
+    )
     failed_before = request.session.testsfailed
-    with rack(site, folder / "serve.log") as boxes:
+    with rack(site, folder / "serve.log", builds=()) as boxes:
         for box in boxes.values():
             say(box.disk("word"), word_of(box))
             told_installed(box)
