@@ -70,6 +70,8 @@ class Told:
         return str(row["power"])
 
     def disk_boots(self) -> int:
+        if not self.slot.console_log.exists():
+            return 0  # it was never on
         return self.site.console(self.name).count(f"WORD-OF-{self.name}")
 
     def netboots(self) -> int:

@@ -160,6 +160,16 @@ def test_sanboot_starts_the_disk_itself_on_a_bios(boxes: dict[str, Box]) -> None
     assert "back to the firmware" not in console
 
 
+def test_sanboot_on_uefi_gives_back_to_the_firmware_where_ipxe_cannot(boxes: dict[str, Box]) -> None:
+    """Debian 12's iPXE starts no local disk there; a newer one may."""
+    console = boxes["uefi-sanboot"].console()
+    before_the_word = console.partition(word_of(boxes["uefi-sanboot"]))[0]
+
+    assert "starting the first disk (sanboot)" in before_the_word
+    gave_back = "the first disk did not start" in before_the_word
+    sys.stderr.write(f"sanboot on UEFI gave back to the firmware: {gave_back}\n")
+
+
 def test_a_loader_that_asks_for_itself_gets_the_404_alone(boxes: dict[str, Box]) -> None:
     """What an iPXE with a script of its own makes of it, its owner decides."""
     box = boxes["uefi-404"]
