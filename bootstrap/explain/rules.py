@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         cause="{file} was sent to the end, and iPXE never asked for an address: the firmware (arch {arch}, {firmware}) "
         "does not start this loader",
         remedy="it is a loader for another processor or firmware (appliance.pxe.loader), or Secure Boot refuses it: "
-        "switch Secure Boot off",
+        "switch Secure Boot off; if it stops at TFTP, it may need appliance.pxe.tftp.maxBlockSize: 512",
         patience=ONCE,
     ),
     Rule(
@@ -231,8 +231,7 @@ RULES: tuple[Rule, ...] = (
         missing=_marks("tftp-sent ipxe-dhcp"),
         cause="the transfer of {file} by TFTP was cut off",
         remedy="a firewall lets the question (UDP port 69) pass and not the data, which comes from another port: "
-        "let UDP pass, or write appliance.pxe.tftp.singlePort: true; "
-        "else the firmware may need maxBlockSize: 512 there",
+        "let UDP between this computer and the machine pass",
         patience=ONCE,
     ),
     Rule(

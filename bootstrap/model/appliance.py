@@ -89,8 +89,6 @@ class Tftp(Model):
 
     max_block_size: Annotated[StrictInt, Field(ge=512, le=1468)] = 1368
     """Bytes of a block at most (RFC 2348); with 512 no block size is agreed on at all."""
-    single_port: StrictBool = False
-    """Whether data comes from port 69 too, in place of a port of each transfer's own."""
 
 
 class Pxe(Model):

@@ -23,7 +23,7 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         "dnsmasq/dnsmasq.conf.j2",
         mode=appliance.dhcp.mode,
         interface=appliance.interface,
-        tftp=_tftp(appliance.pxe.tftp),
+        tftp_blocks=_blocks(appliance.pxe.tftp),
         address=appliance.address.ip,
         netmask=own.netmask,
         networks=[_network(number, one) for number, one in enumerate(_networks(appliance))],
@@ -43,12 +43,12 @@ def dnsmasq_conf(cluster: Cluster) -> str:
     )
 
 
-def _tftp(tftp: Tftp) -> tuple[str, ...]:
-    """Return the directives about the packets of TFTP."""
+def _blocks(tftp: Tftp) -> str:
+    """Return the directive about the size of TFTP's blocks."""
+    if tftp.max_block_size == _PLAIN_BLOCK:
+        return "tftp-no-blocksize"
     # dnsmasq takes the headers of IP, UDP and TFTP off the MTU, and agrees on no larger block (its tftp.c).
-    mtu = tftp.max_block_size + _TFTP_HEADERS
-    blocks = "tftp-no-blocksize" if tftp.max_block_size == _PLAIN_BLOCK else f"tftp-mtu={mtu}"
-    return (blocks, "tftp-single-port") if tftp.single_port else (blocks,)
+    return f"tftp-mtu={tftp.max_block_size + _TFTP_HEADERS}"
 
 
 def _ends(network: IPv4Network, given: tuple[IPv4Address, IPv4Address] | None) -> tuple[str, str]:

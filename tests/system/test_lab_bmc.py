@@ -16,7 +16,8 @@ from bootstrap.lab.power import Slot
 from bootstrap.processes import is_gone
 from tests.power_targets import secret
 from tests.system.disk_rack import appliance
-from tests.system.spine import CACHE, ROOT, Outcome, Site, leftovers, show_logs, wait_for
+from tests.system.explain_rack import make_image
+from tests.system.spine import ROOT, Outcome, Site, leftovers, show_logs, wait_for
 from tests.system.word_disk import say
 
 pytestmark = pytest.mark.system
@@ -32,9 +33,10 @@ def fixture_site(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     shutil.copy(ROOT / CONFIG, folder / "rack.yaml")
     secret(folder, "bmc.pw", PASSWORD)
     configs = (str(folder / "rack.yaml"),)
-    site = Site(deploy=folder / "deploy", cache=CACHE, configs=configs, name="labbmc")
+    make_image(folder, folder / "cache")
+    site = Site(deploy=folder / "deploy", cache=folder / "cache", configs=configs, name="labbmc")
     failed_before = request.session.testsfailed
-    with appliance(site, folder / "serve.log"):
+    with appliance(site, folder / "serve.log", builds=()):
         for name in ("w1", "w2"):
             say(site.work / f"lab/{name}/word.raw", f"WORD-OF-{name}")
         yield site
@@ -68,6 +70,8 @@ class Told:
         return str(row["power"])
 
     def disk_boots(self) -> int:
+        if not self.slot.console_log.exists():
+            return 0  # it was never on
         return self.site.console(self.name).count(f"WORD-OF-{self.name}")
 
     def netboots(self) -> int:
@@ -129,7 +133,7 @@ def test_arming_with_a_cycle_installs_at_once(site: Site) -> None:
     machine = Told(site, "w1")
     before = machine.disk_boots()
 
-    armed = site.run("machine", "arm", "w1", "--cycle", timeout=150)
+    armed = site.run("machine", "arm", "w1", "--cycle", "--yes", timeout=150)
 
     assert armed.code == 0, armed.err
     said = "installing w1, attempt 1 of 3"
