@@ -27,7 +27,9 @@ MACHINES = frozenset(
 WAITING = frozenset(
     {
         "test_containers",
+        "test_etcd_store",
         "test_explain",
+        "test_fault_etcd",
         "test_mirror_attacks",
         "test_mirror_faults",
         "test_mirror_offline",
