@@ -148,7 +148,7 @@ def recorded(site: Site, asker: Asker, decided: Callable[[MachineRecord | None],
     except StateError as error:
         log.warning("%s: the boot is answered but not recorded: %s", asker.mac, error)
         # What was decided may rest on a change that was not written either.
-        record, is_stale = lastknown.machine(site, asker.mac)
+        record, is_stale = lastknown.machine(site, asker.mac, error)
         return lastknown.marked(decided(record)) if is_stale else decided(record)
     return found[-1]
 

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import replace
 
 from bootstrap.boot import Boot
-from bootstrap.errors import StateError
+from bootstrap.errors import Conflict, StateError
 from bootstrap.records.documents import LIVE, Document, key_of
 from bootstrap.records.model import MachineRecord
 from bootstrap.state import Shared
@@ -19,13 +19,17 @@ WARNING = ("Warning", '110 firstlight "Response is Stale"')
 """RFC 7234, section 5.5.1: what comes may be of the past."""
 
 
-def machine(site: Site, mac: str) -> tuple[MachineRecord | None, bool]:
+def machine(site: Site, mac: str, failed: StateError | None = None) -> tuple[MachineRecord | None, bool]:
     """Return what is known of a machine, and whether that is of the past.
+
+    A store on the network that has just `failed` is not asked again: a machine would wait for the same once more.
 
     Raises:
         StateError: the store cannot be read, and this process has not heard of the machine.
     """
     try:
+        if failed is not None and not isinstance(failed, Conflict) and isinstance(site.store, Shared):
+            raise failed
         return site.ledger.machine(mac), False
     except StateError:
         known = site.store.last_known(f"machine/{mac}") if isinstance(site.store, Shared) else None

@@ -86,7 +86,9 @@ class Calls:
         try:
             return self.tried(act, try_seconds=try_seconds)
         except Refused as error:
-            remedy = REMEDIES.get(error.code, LOOK)
+            # gRPC's own bound on a message has the code of a database that is full.
+            code = "INVALID_ARGUMENT" if "larger than max" in str(error) else error.code
+            remedy = REMEDIES.get(code, LOOK)
             raise StateError(f"etcd ({self}): cannot {verb}: {error}; {remedy}") from error
 
     def tried(self, act: Act[Result], *, try_seconds: float | None = None) -> Result:

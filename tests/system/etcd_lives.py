@@ -29,7 +29,8 @@ from tests.system.web_bench import ADDRESS
 
 PATIENCE_SECONDS = 120.0
 LONGEST_SECONDS = 300.0
-REPORTS = 4
+REPORTS, CLAIMS = 4, 6
+PAUSE = (0.1, 0.6)  # a life lasts longer than a fault begins
 
 
 def mac_of(number: int) -> str:
@@ -76,6 +77,7 @@ class Wire:
         self._rack = rack
         self._history = history
         self._dice = dice
+        self.seed = dice.getrandbits(64)
         work = rack.replicas[0].work
         self._trusted = ssl.create_default_context(cafile=str(work / "bundle/appliance/provisioning-ca.crt"))
 
@@ -125,12 +127,14 @@ class Life:
         self._wire = wire
         self._keys = [Key(self.name) for _ in range(1 + rivals)]
         self._arm = ""
+        self._dice = random.Random(f"{wire.seed}/{number}")
 
     def run(self) -> None:
         self._arm = self._wire.armed(self.name, self.mac)
         begun = self._ask("begin", "/v1/machine/begin", {"nonce": f"n{self.mac[-5:].replace(':', '')}"})
         assert begun.status == OK, begun
         for number in range(REPORTS):
+            time.sleep(self._dice.uniform(*PAUSE))
             self._report("progress", stage="write", percent=20 * number)
         self._report("complete")
         self._report("booted")
@@ -141,7 +145,8 @@ class Life:
             thread.join()
 
     def _claim(self, key: Key) -> None:
-        for _ in range(3):
+        for _ in range(CLAIMS):
+            time.sleep(self._dice.uniform(*PAUSE))
             body = {"mac": self.mac, "arm": self._arm, "csr": key.pem.decode()}
             named = {"name": self.name, "mac": self.mac, "arm": self._arm, "key": key.fingerprint}
             asked_ = Question(who=self.name, what="claim", path="/v1/claim", body=body, named=named)
