@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from bootstrap import stores
 from bootstrap.records import ledger
 from bootstrap.records.batch import Batch
 from bootstrap.state import Entry, Store, Write
@@ -32,7 +33,7 @@ class OneByOne:
 
     def run(self, act: Callable[[Batch], Result]) -> Result:
         """Return what `act` returns, once what it wrote is durable."""
-        connection = self._idle.pop() if self._idle else _connect(server.DATABASE)
+        connection = self._idle.pop() if self._idle else _connect(stores.DATABASE)
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")

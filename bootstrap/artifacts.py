@@ -37,7 +37,10 @@ class Manifest:
     """One operating system image: what boots the installer, and what it writes to the disk.
 
     `raw_size` is the size of `disk` in bytes when decompressed; `built` is an RFC 3339 time; `key` names all
-    that went in.
+    that went in. `rootfs` is the third file of live systems that have one; `version` what a channel was at.
+
+    `driver` is the branch and flavour of the NVIDIA driver in it, `535 (closed)`, and `driver_version` its version;
+    `recipe` names what was asked for, and `key` that and the pair of kernel and driver that came of it.
     """
 
     key: str
@@ -50,11 +53,25 @@ class Manifest:
     initrd: Artifact
     disk: Artifact
     raw_size: int
+    rootfs: Artifact | None = None
+    version: str = ""
+    driver: str = ""
+    driver_version: str = ""
+    recipe: str = ""
+
+    @property
+    def parts(self) -> Mapping[str, Artifact]:
+        """Return the files that the image is made of, by what they are for."""
+        found = {"kernel": self.kernel, "initrd": self.initrd, "rootfs": self.rootfs, "disk": self.disk}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """Return the files that the image is made of."""
-        return (self.kernel, self.initrd, self.disk)
+        return tuple(self.parts.values())
+
+
+_PARTS = ("kernel", "initrd", "rootfs", "disk")
 
 
 def artifact_path(cache: Path, sha256: str) -> Path:
@@ -145,35 +162,54 @@ def manifests(cache: Path) -> tuple[Manifest, ...]:
     return tuple(manifest for manifest in found if manifest is not None)
 
 
-def find_manifest(cache: Path, family: str, release: str, kernel: str) -> Manifest | None:
-    """Return the image for an OS family, its release and kernel flavour that was selected last.
+def made_by(cache: Path, recipe: str) -> Manifest | None:
+    """Return the complete image of this recipe that was selected last."""
+    return next((manifest for manifest in manifests(cache) if manifest.recipe == recipe), None)
+
+
+def find_manifest(cache: Path, family: str, release: str, kernel: str, driver: str = "") -> Manifest | None:
+    """Return the image for an OS family, its release, kernel flavour and driver (none) that was selected last.
 
     If that one lacks a file, or a manifest is damaged that may be its, there is none: an older image in its place
     would be a surprise.
     """
-    _, manifest = _selected(cache, (family, release, kernel))
+    _, manifest = _selected(cache, (family, release, kernel, driver))
     return manifest if manifest is not None and _lack(cache, manifest) is None else None
 
 
-def why_no_manifest(cache: Path, family: str, release: str, kernel: str) -> str:
+def why_no_manifest(cache: Path, family: str, release: str, kernel: str, driver: str = "") -> str:
     """Return what is wrong with the image that `find_manifest` does not find, and the remedy."""
-    file, manifest = _selected(cache, (family, release, kernel))
+    file, manifest = _selected(cache, (family, release, kernel, driver))
     if manifest is not None:
         return _lack(cache, manifest) or "was just built"
     return f"cannot be told: {file.name} is damaged - image build" if file else "is not built - image build"
 
 
-def _selected(cache: Path, wanted: tuple[str, str, str]) -> tuple[Path | None, Manifest | None]:
+def is_known(cache: Path, family: str, release: str, kernel: str, driver: str = "") -> bool:
+    """Return whether an image of this kind was ever made here, or may have been: whole or not."""
+    return _selected(cache, (family, release, kernel, driver)) != (None, None)
+
+
+Kind = tuple[str, str, str, str]
+"""What tells images apart that a pool may want: OS family, release, kernel flavour, driver (or none)."""
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """Return the kind of an image."""
+    return (manifest.family, manifest.release, manifest.kernel_flavour, manifest.driver)
+
+
+def _selected(cache: Path, wanted: Kind) -> tuple[Path | None, Manifest | None]:
     """Return the newest manifest of a kind and its file; a file alone if one that may be of the kind is damaged."""
     for file in sorted((cache / "images").glob("*.json"), key=_age):
         manifest = _read(file)
-        if manifest is None or wanted == (manifest.family, manifest.release, manifest.kernel_flavour):
+        if manifest is None or wanted == kind_of(manifest):
             return file, manifest
     return None, None
 
 
 def _lack(cache: Path, manifest: Manifest) -> str | None:
-    for name, artifact in zip(("kernel", "initrd", "disk"), manifest.artifacts, strict=True):
+    for name, artifact in manifest.parts.items():
         if not present(cache, artifact):
             found = "is damaged" if _damaged(cache, artifact).exists() else "is missing"
             return f"is not complete: its {name} {artifact.sha256[:SHOWN]} {found} - image build"
@@ -190,7 +226,7 @@ def _read(file: Path) -> Manifest | None:
         # One of an earlier version has no sum; where one bit changed its name, the rest is refused as well.
         if values.pop("sum", None) not in {None, _sum(values)}:
             return None
-        files = {name: Artifact(**values[name]) for name in ("kernel", "initrd", "disk")}
+        files = {name: Artifact(**values[name]) for name in _PARTS if values.get(name) or name != "rootfs"}
         return Manifest(**{**values, **files})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         # Written by another version, or damaged: an image that we cannot read is an image to build again.

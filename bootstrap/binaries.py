@@ -9,7 +9,7 @@ import re
 import struct
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bootstrap.artifacts import Artifact
 from bootstrap.disk import write_file
 from bootstrap.errors import ImageError, PreflightError
 from bootstrap.image.command import run
+from bootstrap.kubernetes.nodes import pools_without_plugins
 from bootstrap.kubernetes.tree import LocalFile
 from bootstrap.mirror import folder as mirror
 from bootstrap.mirror.sources.kubernetes import RELEASES
@@ -78,7 +79,8 @@ def plugins(cluster: Cluster, folder: Path, cache: Path) -> Mapping[str, LocalFi
         PreflightError: it holds other files, or programs for another processor.
     """
     archive = mirror.cni_archive(cluster, folder)
-    if archive is None or not any(host.node for host in cluster.control_plane.hosts):
+    are_wanted = any(host.node for host in cluster.control_plane.hosts) or pools_without_plugins(cluster)
+    if archive is None or not are_wanted:
         return {}
     place = cache / "cni-plugins" / archive[1]
     try:
@@ -257,14 +259,32 @@ def _asked_sum(url: str, ask: Callable[[str], str] = download.fetch_text) -> str
     return sum_
 
 
-def node_artifacts(files: Mapping[str, LocalFile], cache: Path) -> Mapping[str, Artifact]:
-    """Put what nodes fetch into the store of `cache`, so that nginx serves it, and return it by name.
+def plugins_for_nodes(cluster: Cluster, files: Mapping[str, LocalFile]) -> tuple[str, ...]:
+    """Return the names of the CNI plugins that machines fetch; none where their systems have them.
+
+    Raises:
+        PreflightError: machines need them to connect pods, and `files` lacks some.
+    """
+    pools = pools_without_plugins(cluster)
+    missing = [name for name in CNI_PLUGINS if name not in files]
+    if pools and missing and cluster.kubernetes.cni.plugin == "bridge":
+        raise PreflightError(
+            f"pools {', '.join(pools)}: their system has no CNI plugins; name mirror.cniPlugins and run mirror pull, "
+            f"or put {', '.join(missing)} beside the programs of kubernetes.binaries"
+        )
+    return CNI_PLUGINS if pools and not missing else ()
+
+
+def node_artifacts(
+    files: Mapping[str, LocalFile], cache: Path, more: Collection[str] = ()
+) -> Mapping[str, Artifact]:
+    """Put what nodes fetch, and what of `more` is there, into the store of `cache` for nginx; return it by name.
 
     Raises:
         PreflightError: a file changed since it was looked at.
         OSError: the disk does not take it.
     """
-    names = (name for name in files if name in NODE or name.endswith(IMAGE))
+    names = (name for name in files if name in NODE or name.endswith(IMAGE) or name in more)
     return {name: _stored(files[name], cache) for name in sorted(names)}
 
 

@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
-from bootstrap.model import Machine
+from bootstrap.model import BootFromDisk, Machine
 from bootstrap.records.model import MOST_ATTEMPTS, MachineRecord
 from bootstrap.render.ipxe import unknown_reason
 from bootstrap.states import ON_DISK, RULES, State
@@ -22,9 +22,10 @@ class Install:
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """Go on to the disk, which holds the system."""
+    """Go on to the disk, which holds the system, by `method`."""
 
     reason: str
+    method: BootFromDisk = "localboot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,10 @@ class Wait:
 
 @dataclass(frozen=True, kw_only=True)
 class Leave:
-    """Not ours: let the firmware try its next boot device."""
+    """Not ours: let the firmware try its next boot device, by `method`; what is on its disks is not looked at."""
 
     reason: str
+    method: BootFromDisk = "ipxe-exit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,45 +69,60 @@ def decide(
     *,
     image: str | None,
     lack: str = "is not built - image build",
+    method: BootFromDisk = "localboot",
 ) -> Boot:
     """Return what the machine gets; its firmware's boot order plays no part in it.
 
     `machine` is its place in the configuration (None: it has none), `image` names the image of its pool
-    (None: there is none yet), `lack` says what is wrong then, and the remedy.
+    (None: there is none yet), `lack` says what is wrong then, and the remedy; `method` is its way to its disk.
     """
     if machine is None:
         return _unlisted(record)
     if record is None:
         return Wait(reason=f"{machine.name} is listed, but the appliance has not read it yet: reload")
-    if local := _local(machine, record):
+    if local := _local(machine, record, method):
         return local
     if record.state is State.RETIRED:
-        return Leave(reason=f"{machine.name} is retired - machine arm {machine.name} brings it back")
+        # Its disk need not be ours, so nobody looks for it; what its firmware cannot bear holds all the same.
+        reason = f"{machine.name} is retired - machine arm {machine.name} brings it back"
+        return Leave(reason=reason, method="ipxe-exit" if method == "localboot" else method)
     if record.state in (State.ARMED, State.INSTALLING) and record.arm:
         return _armed(machine, record, record.arm, image=image, lack=lack)
     return _waiting(machine, record)
 
 
-def _local(machine: Machine, record: MachineRecord) -> Local | None:
+def _local(machine: Machine, record: MachineRecord, method: BootFromDisk) -> Local | None:
     """Return the way to its disk, if that holds a system which the machine is to run."""
     if record.state in ON_DISK:
-        return Local(reason=f"{machine.name} is {record.state}")
+        return Local(reason=f"{machine.name} is {record.state}", method=method)
     if record.state is State.FAILED and record.keeps_system:
-        return Local(reason=f"{machine.name} keeps its system - machine arm {machine.name} erases it")
+        reason = f"{machine.name} keeps its system - machine arm {machine.name} erases it"
+        return Local(reason=reason, method=method)
     return None
 
 
 def decide_unknown(
-    mac: str, *, discovers: bool, image: str | None, listed_as: str = "", is_in_use: bool = False
+    mac: str,
+    *,
+    discovers: bool,
+    image: str | None,
+    listed_as: str = "",
+    is_in_use: bool = False,
+    other_arch: str = "",
 ) -> Boot:
     """Return what a machine gets that has no record: it is looked at, or left alone.
 
     `listed_as` names the machine that has the card `mac` too, and is known by another one; `discovers` is what the
     configuration says, `image` names an image whose live system can look (None: there is none). One that was looked
-    at and `is_in_use` goes on to its disk: it may be at work for somebody.
+    at and `is_in_use` goes on to its disk: it may be at work for somebody. `other_arch` is the processor of one that
+    no image is for: to list it would not help.
     """
     if listed_as:
         return Leave(reason=f"this card belongs to {listed_as}, which boots from another one")
+    if other_arch:
+        return Leave(
+            reason=f"{mac} is not known, and no image is for its processor, {other_arch}: they are for x86-64"
+        )
     if discovers and is_in_use:
         return Leave(reason=f"{mac} is not known, and its disks hold something - machine accept {mac}")
     if discovers and image is not None:

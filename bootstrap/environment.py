@@ -8,6 +8,7 @@ this, for containers and packagers that bring the dependencies themselves.
 from __future__ import annotations  # an old Python must get as far as the sentence that says so
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,9 +17,6 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"  # holds the pins of LOCK too
 OLDEST = (3, 11)
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def enter(script: str, arguments: list[str]) -> None:
@@ -30,14 +28,16 @@ def enter(script: str, arguments: list[str]) -> None:
     if os.environ.get("FIRSTLIGHT_NO_VENV"):
         return
     os.environ.pop("PYTHONHOME", None)  # it would send the environment's interpreter to other libraries
-    try:
-        if not is_ready(LOCK):
-            prepare(LOCK)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    if not is_ready(LOCK):
+        prepare(LOCK)
     python = VENV / "bin" / "python"
     if Path(sys.prefix).resolve() != VENV.resolve():
-        os.execv(python, [str(python), script, *arguments])  # noqa: S606  # the same program, another interpreter
+        # A starting interpreter answers Ctrl-C with a traceback: it waits until bootstrap.cli hears it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            os.execv(python, [str(python), script, *arguments])  # noqa: S606  # the same program, another interpreter
+        finally:  # only if it could not be started
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def is_ready(lock: Path) -> bool:

@@ -13,6 +13,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 ├── PreflightError          this computer lacks something; the text says what to install or change
 ├── MirrorError             something fetched, or the mirror's folder, is not what it should be
 ├── ImageError              an image could not be built or found
+│   └── DriverError         NVIDIA's driver does not build for the image's kernel (bootstrap/image/modules.py)
 ├── HostError               a control-plane host was not reached or not changed (bootstrap/host_errors.py)
 ├── BackupError             a backup could not be made, or is none that can be brought back
 ├── EtcdError               etcd did not answer, or not what it should (bootstrap/etcd.py)
@@ -20,6 +21,7 @@ FirstlightError             base; the CLI prints its text without a traceback, e
 ├── ApiError                the Kubernetes API did not do it
 │   ├── ApiDown             no API server answered in time: ask again later
 │   └── ApiRefused          it answered no; carries the HTTP status
+│       └── NoSuchKind      it has no such kind of object (bootstrap/adding/objects.py)
 ├── PodsStay                a node's pods did not leave in time (bootstrap/kubernetes/leaving.py)
 ├── LabError                the virtual rack could not be built or reached
 ├── PowerError              a machine could not be switched, or not be asked

@@ -1,5 +1,7 @@
 """The one door to etcd: its members, their health, a probe that writes and reads, and snapshots; all with deadlines.
 
+`connected` gives bootstrap/state/etcd.py the client on which the appliance's state goes.
+
 `python -m bootstrap.etcd` does one of these for a question in JSON on stdin, so that it can be run on a network that
 this process is not on (the lab's namespace).
 """
@@ -11,7 +13,7 @@ import secrets
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -34,11 +36,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client shows: PEM of the etcd authority, of its certificate, and of its key."""
+    """What a client shows: PEM of the etcd authority, of its certificate, and of its key; without the two, nothing."""
 
     authority: bytes
-    certificate: bytes
-    key: Secret
+    certificate: bytes | None = None
+    key: Secret | None = None
 
 
 @dataclass(frozen=True)
@@ -163,29 +165,44 @@ class Etcd:
     def _client(
         self, host: str, port: int, seconds: float | None, options: tuple[tuple[str, str], ...]
     ) -> Iterator[Any]:
-        """Yield a client of etcd3; the key passes through memory, never through a disk."""
-        with (
-            in_memory(self._credentials.authority) as authority,
-            in_memory(self._credentials.certificate) as certificate,
-            in_memory(self._credentials.key.reveal()) as key,
-        ):
-            client = _library().client(
-                host=host,
-                port=port,
-                ca_cert=authority,
-                cert_cert=certificate,
-                cert_key=key,
-                timeout=seconds,
-                grpc_options=options,
-            )
+        client = connected(host, port, self._credentials, seconds=seconds, options=options)
         try:
             yield client
         finally:
             client.close()
 
 
+def connected(
+    host: str,
+    port: int,
+    credentials: Credentials,
+    *,
+    seconds: float | None,
+    options: Sequence[tuple[str, str | int]] = (),
+) -> Any:
+    """Return a client of etcd3, which connects when it is used; the key passes through memory, never through a disk.
+
+    `options` are gRPC's. Its calls take no longer than `seconds`, but for those on its stubs, which take their own.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def file(content: bytes | None) -> str | None:
+            return None if content is None else stack.enter_context(in_memory(content))
+
+        key = credentials.key.reveal() if credentials.key else None
+        return library().client(
+            host=host,
+            port=port,
+            ca_cert=file(credentials.authority),
+            cert_cert=file(credentials.certificate),
+            cert_key=file(key),
+            timeout=seconds,
+            grpc_options=tuple(options),
+        )
+
+
 @cache
-def _library() -> Any:
+def library() -> Any:
     """Return etcd3; it is slow to import, and whoever asks through a process of its own never needs it here.
 
     Its stubs are of 2020: only the pure-Python protobuf takes them, and that is chosen at the first import.
@@ -210,7 +227,7 @@ def _told(what: str, act: Callable[[], T]) -> T:
     try:
         return act()
     except Exception as error:
-        if isinstance(error, _library().Etcd3Exception):
+        if isinstance(error, library().Etcd3Exception):
             reason = str(error) or type(error).__name__.removesuffix("Error")
             raise EtcdError(f"etcd could not {what}: {reason}") from error
         code = getattr(error, "code", None)  # an error of gRPC that etcd3 has no class for
@@ -233,6 +250,7 @@ class Question:
     def to_json(self) -> bytes:
         """Return the question as it goes to the other process's stdin, the key in it: never to a file or argv."""
         parts = self.credentials
+        assert parts.certificate and parts.key  # noqa: S101, PT018  # for the type checker: our members want both
         pem = [parts.authority.decode(), parts.certificate.decode(), parts.key.reveal().decode()]
         values = {
             "ask": self.ask,

@@ -27,10 +27,11 @@ def joining(cluster: Cluster, work: Path, keyring: PublicKeyring, *, keep: bool 
     found = node_programs.recorded(work)
     if not cluster.control_plane.hosts or not set(NODE) <= set(found):
         return None
-    programs, images = node_programs.node_sums(found)
+    programs, images, plugins = node_programs.node_sums(found)
     return Joining(
         authority=keyring.certificates[AUTHORITY],
         binaries=programs,
         images=images,
+        plugins=plugins,
         network=laid_out(cluster, pod_subnets(cluster, work, keep=keep)),
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.apply.sites import access_of
-from bootstrap.kubernetes.api import Access, Api
+from bootstrap.kubernetes.access import Access
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.leaving import Leave, leave
 from bootstrap.lab.door import door
 from bootstrap.model import Cluster
@@ -32,15 +33,19 @@ def leave_cluster(cluster: Cluster, work: Path, node: str, how: Leave) -> bool:
         ApiError: no API server answered, or refused us.
         UsageError: the lab is not up.
     """
-    api = Api(_access(cluster, work))
+    api = Api(administrator(cluster, work))
     try:
         return leave(api, node, how)
     finally:
         api.close()
 
 
-def _access(cluster: Cluster, work: Path) -> Access:
-    """Return the administrator's way to the API servers; in a lab, through its door on loopback."""
+def administrator(cluster: Cluster, work: Path) -> Access:
+    """Return the administrator's way to the API servers; in a lab, through its door on loopback.
+
+    Raises:
+        UsageError: the lab is not up.
+    """
     access = access_of(cluster, work)
     server = door(cluster, work)
     return replace(access, servers=(server,)) if server else access

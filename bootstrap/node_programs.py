@@ -11,18 +11,20 @@ from pathlib import Path
 from bootstrap.artifacts import Artifact
 from bootstrap.disk import write_file
 from bootstrap.errors import PreflightError
-from bootstrap.programs import IMAGE
+from bootstrap.programs import CNI_PLUGINS, IMAGE
 
 RECORD = "binaries.json"
 
 Sums = Mapping[str, str]
 
 
-def node_sums(found: Mapping[str, Artifact]) -> tuple[Sums, Sums]:
-    """Return the sums of the programs and those of the images of `found`, by file name."""
+def node_sums(found: Mapping[str, Artifact]) -> tuple[Sums, Sums, Sums]:
+    """Return the sums of the programs, those of the images and those of the CNI plugins of `found`, by file name."""
     sums = {name: artifact.sha256 for name, artifact in found.items()}
-    programs = {name: sum_ for name, sum_ in sums.items() if not name.endswith(IMAGE)}
-    return programs, {name: sum_ for name, sum_ in sums.items() if name.endswith(IMAGE)}
+    images = {name: sum_ for name, sum_ in sums.items() if name.endswith(IMAGE)}
+    plugins = {name: sum_ for name, sum_ in sums.items() if name in CNI_PLUGINS}
+    programs = {name: sum_ for name, sum_ in sums.items() if name not in images and name not in plugins}
+    return programs, images, plugins
 
 
 def record(work: Path, found: Mapping[str, Artifact]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bootstrap.errors import PreflightError, ServeError, UsageError
+from bootstrap.workplace import FENCE
 
 SOCKET = Path("run/operator.sock")
 RESTARTING = frozenset({502, 503, 504})  # nginx answers, what is behind it does not yet
@@ -27,6 +28,7 @@ class Operator:
     """The operator API of one cluster's appliance, found through its work folder."""
 
     def __init__(self, work: Path) -> None:
+        self._work = work
         self._socket = work / SOCKET
 
     def machines(self) -> list[dict[str, Any]]:
@@ -44,6 +46,15 @@ class Operator:
         answer: list[dict[str, Any]] = self._json("GET", "/v1/machines").get("hosts", [])
         return answer
 
+    def gpus(self) -> list[dict[str, Any]]:
+        """Return what is known of the GPUs of each machine whose pool has some."""
+        answer: list[dict[str, Any]] = self._json("GET", "/v1/gpus")["nodes"]
+        return answer
+
+    def gate_trouble(self) -> str:
+        """Return why the gate could not look after nodes with GPUs in its last round; empty if it could."""
+        return str(self._json("GET", "/v1/gpus").get("trouble") or "")
+
     def alarms(self) -> list[dict[str, Any]]:
         """Return what is wrong with the network itself, such as a strange DHCP server."""
         answer: list[dict[str, Any]] = self._json("GET", "/v1/alarms")["alarms"]
@@ -59,14 +70,21 @@ class Operator:
         answer: dict[str, Any] = self._json("GET", f"/v1/machines/{quote(name, safe='')}/story")
         return answer
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
         """Do `action` (arm, retire) to the machine called `name`; return it as it is afterwards."""
-        answer: dict[str, Any] = self._json("POST", f"/v1/machines/{quote(name, safe='')}/{action}")
+        path = f"/v1/machines/{quote(name, safe='')}/{action}"
+        answer: dict[str, Any] = self._json("POST", path, {"recheck": "true"} if recheck else None)
         return answer
 
-    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
+    def order_driver(self, name: str, *, driver: str = "", image: str = "") -> dict[str, Any]:
+        """Have the machine called `name` get its pool's GPU driver; or `driver`, from the image with key `image`."""
+        path = f"/v1/machines/{quote(name, safe='')}/driver"
+        answer: dict[str, Any] = self._json("POST", path, body={"driver": driver, "image": image})
+        return answer
+
+    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool, recheck: bool) -> dict[str, Any]:
         """Accept the machine called `name` (a MAC address, if nobody listed it) into `pool` as `as_name`."""
-        body = {"pool": pool, "name": as_name, "resolve": resolve}
+        body = {"pool": pool, "name": as_name, "resolve": resolve, "recheck": recheck}
         path = f"/v1/machines/{quote(name, safe='')}/accept"
         answer: dict[str, Any] = self._json("POST", path, body=body)
         return answer
@@ -127,10 +145,15 @@ class Operator:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning(
-                f"the appliance does not answer on {self._socket} ({error}); start it: up"
+                f"the appliance does not answer on {self._socket} ({error}); {self._remedy()}"
             ) from error
         finally:
             connection.close()
+
+    def _remedy(self) -> str:
+        if (self._work / FENCE).exists():
+            return "it was handed over to the cluster: ask it there, or bring it back (docs/handover.md)"
+        return "start it: up"
 
 
 def _reason(refusal: bytes) -> str:

@@ -13,7 +13,18 @@ from pathlib import Path
 from bootstrap.errors import PreflightError
 from bootstrap.progress import Progress
 
-SERVE = ("dnsmasq-base", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin", "ipxe", "nginx")
+SERVE = (
+    "dnsmasq-base",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+    "ipxe",
+    "nftables",
+    "nginx",
+    "tftpd-hpa",
+)
+STARTED_BY_PACKAGES = ("nginx", "tftpd-hpa")
+"""Services that their packages switch on; we run these programs ourselves, on addresses and ports of our choice."""
 LAB = (
     "iproute2",
     "ipxe-qemu",
@@ -24,6 +35,9 @@ LAB = (
     "systemd-container",  # its hosts
     "zstd",
 )
+
+LAB_BMC = ("openipmi",)
+"""What a lab needs beside that if its machines have BMCs."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it before starting a service; 101 means no
 POLICY_TEXT = "#!/bin/sh\n# firstlight: no service starts while its packages are installed\nexit 101\n"
@@ -45,9 +59,16 @@ def ensure(names: Sequence[str], progress: Progress) -> tuple[str, ...]:
     with no_services_started():
         _apt("update", "-qq")
         _apt("install", "-y", "-qq", "--no-install-recommends", *absent)
-    if "nginx" in absent and shutil.which("systemctl"):
-        subprocess.run(["systemctl", "disable", "--quiet", "nginx.service"], check=False, capture_output=True)
+    if shutil.which("systemctl"):
+        for service in (name for name in STARTED_BY_PACKAGES if name in absent):
+            command_line = ["systemctl", "disable", "--quiet", f"{service}.service"]
+            subprocess.run(command_line, check=False, capture_output=True)
     return absent
+
+
+def for_lab(*, bmcs: bool) -> tuple[str, ...]:
+    """Return what a lab needs, whose machines may have BMCs."""
+    return (*LAB, *LAB_BMC) if bmcs else LAB
 
 
 def missing(names: Sequence[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from bootstrap.disk import write_file
 from bootstrap.engines import end_all
 from bootstrap.environment import ROOT
 from bootstrap.errors import ServeError
+from bootstrap.handover import fence
 from bootstrap.operator import Operator
 from bootstrap.processes import is_answering_dhcp, wait_until
 from bootstrap.workplace import Workplace
@@ -148,6 +149,7 @@ def serve(place: Workplace, engine: Engine) -> None:
     Raises:
         ServeError: a part did not start.
         PreflightError, ImageError: the engine cannot run them.
+        UsageError: the appliance was handed over.
     """
     stop = Stop()
     place.make()
@@ -156,6 +158,8 @@ def serve(place: Workplace, engine: Engine) -> None:
     web, pxe = (_part(engine, name) for name in ("web", "pxe"))
     try:
         place.serve_pid.write_text(str(os.getpid()))
+        # Now, and not before: a handover that begins at this moment finds our pid, or we its fence.
+        fence.refuse(place.work, place.name)
         engine.prepare()
         check_interface(engine)
         _await(web, Operator(place.work).is_ready, stop, READY_SECONDS)

@@ -38,6 +38,8 @@ def _of_stranger(seen: Mapping[str, Any]) -> str:
         step = f"find out which is which; then: machine accept {mac} --pool POOL --resolve"
         return f"{seen.get('reason')}; {step}"
     found = f"{seen['inventory']}; " if seen.get("inventory") else ""
+    if seen.get("misfit"):
+        return f"{found}not taken by pool {pools[0]}: {seen['misfit']}"
     pool = pools[0] if len(pools) == 1 else "POOL"
     return f"{found}not in the configuration: machine accept {mac} --pool {pool}, or leave it alone"
 
@@ -59,10 +61,13 @@ def message(machine: Mapping[str, Any]) -> str:
 def behind(machine: Mapping[str, Any]) -> str:
     """Return what to add for a node that does not run the documents that it should."""
     running, planned = machine.get("running"), machine.get("planned")
-    if not running or not planned or machine.get("state") not in DONE or running["revision"] == planned:
+    if not running or machine.get("state") not in DONE:
         return ""
+    drift = f"; not as firstlight left it: {running['drift']}" if running.get("drift") else ""
+    if not planned or running["revision"] == planned:
+        return drift
     reason = f" ({running['reason']})" if running.get("reason") else ""
-    return f"; behind plan{reason}"
+    return f"; behind plan{reason}{drift}"
 
 
 def age(since: str | None, now: datetime) -> str:
@@ -92,8 +97,9 @@ def is_done(machine: Mapping[str, Any], after: datetime | None = None) -> bool:
 
 
 def is_broken(machine: Mapping[str, Any]) -> bool:
-    """Return whether the machine waits for a person; one in a boot loop does."""
-    return machine["state"] in BROKEN or bool(machine.get("isLooping"))
+    """Return whether the machine waits for a person; one in a boot loop does, and one that has lost a GPU."""
+    has_lost = bool((machine.get("gpu") or {}).get("alarm"))
+    return machine["state"] in BROKEN or bool(machine.get("isLooping")) or has_lost
 
 
 def alarm_lines(alarms: Sequence[Mapping[str, Any]], now: datetime) -> list[str]:

@@ -6,28 +6,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bootstrap import background, binaries, node_programs, packages
+from bootstrap.adding import bring, given
+from bootstrap.adding.bring import Brought, Wait
+from bootstrap.adding.rendering import choose, chosen, warnings
 from bootstrap.apply.control_plane import apply_cluster
 from bootstrap.apply.run import Outcome
 from bootstrap.apply.sites import site_of, trees_with
-from bootstrap.artifacts import find_manifest, load_manifest
 from bootstrap.containers.serving import publish
 from bootstrap.disk import finish_bundle, read_bundle, write_bundle
 from bootstrap.engines import engine_of
 from bootstrap.errors import PreflightError
+from bootstrap.gpu.images import image_driver, in_image, instead
 from bootstrap.image import host as host_root
-from bootstrap.image.debian import HOST_PACKAGES, build
+from bootstrap.image.debian import HOST_PACKAGES, build, find
+from bootstrap.image.modules import DriverError
 from bootstrap.image.recipe import FAMILY as BUILT_HERE
-from bootstrap.image.recipe import Options
-from bootstrap.image.recipe import key as image_key
+from bootstrap.image.recipe import Driver, Options
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.tree import LocalFile
 from bootstrap.lab.rack import Rack
-from bootstrap.model import Cluster, DebianImage, Os
+from bootstrap.leaving import administrator
+from bootstrap.mirror import loaders
+from bootstrap.mirror.adopt import adopt, lacks, makers
+from bootstrap.mirror.folder import folder_of
+from bootstrap.model import Cluster, DebianImage, Os, Pool
 from bootstrap.operator import Operator
 from bootstrap.plan import plan
+from bootstrap.pool_images import image_for
 from bootstrap.power import PowerState
-from bootstrap.progress import Reporter
+from bootstrap.progress import Progress, Reporter
 from bootstrap.render.bundle import Bundle, digest, render_bundle
 from bootstrap.rendering import with_lab_key
 from bootstrap.workplace import Workplace
@@ -75,6 +84,7 @@ def check(configs: Sequence[Path], cluster: Cluster, reporter: Reporter) -> None
     """Say what was checked: a configuration with problems never gets this far."""
     with reporter.step("check"):
         kinds = f"{len(cluster.machines)} machines in {len(cluster.pools)} pools"
+        given.check(cluster, configs[-1].resolve().parent)
         reporter.say(
             f"{' + '.join(map(str, configs))}: cluster {cluster.metadata.name}, {kinds}, no problems"
         )
@@ -100,7 +110,8 @@ def programs(run: Run) -> Mapping[str, LocalFile]:
         return {}
     with run.reporter.step("programs") as progress:
         found = binaries.resolve(run.cluster, base=run.base, cache=run.place.cache, progress=progress)
-        node_programs.record(run.place.work, binaries.node_artifacts(found, run.place.cache))
+        plugins = binaries.plugins_for_nodes(run.cluster, found)
+        node_programs.record(run.place.work, binaries.node_artifacts(found, run.place.cache, plugins))
         run.reporter.say(f"Kubernetes {run.cluster.kubernetes.version}: {', '.join(found)}")
     return found
 
@@ -124,33 +135,105 @@ def write(run: Run, bundle: Bundle) -> tuple[str, ...]:
     return tuple(sorted(path for path in {*before, *bundle} if before.get(path) != bundle.get(path)))
 
 
-def build_images(run: Run) -> tuple[str, ...]:
-    """Build the images that the pools need and that are not there; return the names of those built now.
+@dataclass(frozen=True)
+class Built:
+    """The names of the images that were built now, and of those in whose place an earlier one `stays`."""
+
+    names: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
+
+
+def build_images(run: Run, *, update: bool = False) -> Built:
+    """Build the images that the pools need and that are not there.
+
+    iPXE loaders that the configuration names by URL are brought too. With `update`, images with a driver for which
+    Debian has another kernel or driver by now are built anew. Where a driver does not build and an earlier image is
+    there, that one stays; it is said, and the rest goes on.
 
     Raises:
-        PreflightError: a pool wants an image that is not built here and was not mirrored.
+        PreflightError: a pool wants an image that is not built here and was not mirrored, or a loader is not to be had.
+        ImageError: one could not be built.
     """
-    built = []
+    built, stays = [], []
     with run.reporter.step("image build") as progress:
-        wanted = {pool.os: pool.name for pool in run.cluster.pools if members(run.cluster, pool.name)}
-        if any(os_.family == BUILT_HERE for os_ in wanted):
+        here = [pool for pool in run.cluster.pools if pool.os.family == BUILT_HERE]
+        wanted = {(pool.os, image_driver(pool)): pool for pool in here if members(run.cluster, pool.name)}
+        if wanted:
             packages.ensure(HOST_PACKAGES, progress)
-        for os_, pool in wanted.items():
-            if os_.family == BUILT_HERE:
-                wanted_options = options(os_, run.cluster.images.debian)
-                if load_manifest(run.place.cache, image_key(wanted_options)) is None:
-                    built.append(image_name(os_))
-                manifest = build(wanted_options, run.place.cache, progress)
-                run.reporter.say(f"{image_name(os_)}: {manifest.key[:12]}")
-            elif find_manifest(run.place.cache, os_.family, os_.release, os_.kernel) is None:
-                raise PreflightError(f"pool {pool}: no image of {image_name(os_)} is in {run.place.cache}")
+        for pool in wanted.values():
+            try:
+                built += _build(run, pool, progress, update=update)
+            except DriverError as error:
+                if image_for(run.place.cache, pool) is None:
+                    raise
+                run.reporter.say(str(error))
+                stays.append(image_name(pool))
+        built += _take(run, progress)
+        for name in loaders.bring(run.cluster, run.base, run.place.cache, progress):
+            run.reporter.say(f"iPXE: {name}")
         host_root.for_lab(run.cluster, run.place.cache, progress)
-    return tuple(built)
+    return Built(tuple(built), tuple(stays))
 
 
-def options(os_: Os, extra: DebianImage) -> Options:
-    """Return what the image builder must know of a pool's `os:` and of `images.debian`."""
-    return Options(release=os_.release, kernel=os_.kernel, packages=extra.packages, mirror=extra.mirror)
+def _build(run: Run, pool: Pool, progress: Progress, *, update: bool) -> list[str]:
+    """Build the image of `pool` if need be, and say which it is; return its name if it was built now."""
+    wanted, cache, name = options(pool, run.cluster.images.debian), run.place.cache, image_name(pool)
+    before = find(wanted, cache)
+    try:
+        manifest = build(wanted, cache, progress, update=update)
+    except DriverError as error:
+        raise DriverError(f"{error}; {_other(run, pool)}", error.pair) from error
+    pair = f", NVIDIA {manifest.driver_version} for {manifest.kernel_version}" if manifest.driver else ""
+    run.reporter.say(f"{name}: {manifest.key[:12]}{pair}")
+    return [] if before == manifest else [name]
+
+
+def _other(run: Run, pool: Pool) -> str:
+    """Return what there is in place of an image whose driver does not build: the last good one, and what to write."""
+    source, good = in_image(pool), image_for(run.place.cache, pool)
+    kept = (
+        f"the image of {good.built} with {good.driver_version} for {good.kernel_version} stays; "
+        if good
+        else ""
+    )
+    return kept + (instead(pool, source) if source else "")
+
+
+def _take(run: Run, progress: Progress) -> list[str]:
+    """Take the makers' images from the mirror; return the names of those taken now. Raises as `build_images`."""
+    if lines := lacks(run.cluster, run.base, run.place.cache):
+        raise PreflightError("\n".join(lines))
+    folder = folder_of(run.cluster, run.base, run.place.cache)
+    taken = []
+    for os_, maker in makers(run.cluster).items():
+        manifest, is_new = adopt(os_, maker, folder, run.place.cache, progress)
+        taken += [system_name(os_)] * is_new
+        run.reporter.say(f"{system_name(os_)}: {manifest.version}, {manifest.key[:12]}")
+    return taken
+
+
+def options(pool: Pool, extra: DebianImage) -> Options:
+    """Return what the image builder must know of a pool and of `images.debian`."""
+    return Options(
+        release=pool.os.release,
+        kernel=pool.os.kernel,
+        packages=extra.packages,
+        mirror=extra.mirror,
+        driver=_driver(pool),
+    )
+
+
+def _driver(pool: Pool) -> Driver | None:
+    source = in_image(pool)
+    if source is None:
+        return None
+    return Driver(
+        title=source.title,
+        branch=source.branch,
+        source=source.names[0],
+        packages=(*source.names[1:], *source.more),
+        paired=source.names[1:],
+    )
 
 
 def members(cluster: Cluster, pool: str) -> tuple[str, ...]:
@@ -158,8 +241,14 @@ def members(cluster: Cluster, pool: str) -> tuple[str, ...]:
     return tuple(machine.name for machine in cluster.machines if machine.pool == pool)
 
 
-def image_name(os_: Os) -> str:
-    """Return how people call an image."""
+def image_name(pool: Pool) -> str:
+    """Return how people call the image of a pool."""
+    driver = f", driver {image_driver(pool)}" if image_driver(pool) else ""
+    return f"{system_name(pool.os)}{driver}"
+
+
+def system_name(os_: Os) -> str:
+    """Return how people call an operating system's image."""
     return f"{os_.family} {os_.release} ({os_.kernel} kernel)"
 
 
@@ -168,11 +257,11 @@ def lab_up(run: Run, undo: Undo) -> Rack | None:
     if run.cluster.lab is None:
         return None
     with run.reporter.step("lab up") as progress:
-        packages.ensure(packages.LAB, progress)
         rack = Rack(run.cluster, run.place.work)
+        packages.ensure(packages.for_lab(bmcs=rack.has_bmcs), progress)
         if not (NAMESPACES / rack.namespace).exists():
             undo.add(rack.down)
-        rack.up(progress, host_roots=host_root.archives(run.cluster, run.place.cache))
+        rack.up(progress, host_root.archives(run.cluster, run.place.cache), run.base)
     return rack
 
 
@@ -187,6 +276,35 @@ def apply(run: Run, keyring: Keyring, found: Mapping[str, LocalFile]) -> Outcome
     trees = trees_with(run.cluster, run.place, keyring, found)
     site = site_of(run.cluster, run.place.work, keyring, trees, passphrase=run.passphrase, ask=run.ask)
     return apply_cluster(site, run.reporter, datetime.now(UTC))
+
+
+def has_addons(cluster: Cluster) -> bool:
+    """Return whether `addons` has something to do: there are some, and hosts for the API that takes them."""
+    return bool(cluster.control_plane.hosts and chosen(cluster))
+
+
+def addons(run: Run, names: tuple[str, ...] = (), *, force: bool = False) -> Brought:
+    """Bring the addons called `names` (none: all that are configured) to the cluster.
+
+    What could not be done is in the result, and was said.
+
+    Raises:
+        UsageError: one is not configured, or the lab is not up.
+        ConfigError: a folder of documents is wrong.
+    """
+    with run.reporter.step("addons"):
+        items = choose(run.cluster, names)
+        what = given.given(run.cluster, run.place.work, run.base)
+        for one in items:
+            tell(run.reporter, warnings(run.cluster, one, what), nothing="")
+        api = Api(administrator(run.cluster, run.place.work))
+        try:
+            brought = bring.apply(api, run.cluster, items, what, Wait(tell=run.reporter.say), force=force)
+        finally:
+            api.close()
+        if not brought.changed and not brought.failed:
+            run.reporter.say(f"{', '.join(one.name for one in items)}: nothing changed")
+    return brought
 
 
 def serve(run: Run, rack: Rack | None, undo: Undo, *, changed: Collection[str]) -> tuple[str, ...]:
@@ -223,7 +341,8 @@ def switch_on(rack: Rack, reporter: Reporter) -> tuple[str, ...]:
     were_off = tuple(name for name in rack.names if states[name] is PowerState.OFF)
     for name in were_off:
         rack.power_on(name)
-        reporter.say(f"lab: {name} switched on, network first in its boot order")
+        first = "network" if rack.network_first(name) else "disk"
+        reporter.say(f"lab: {name} switched on, {first} first in its boot order")
     return were_off
 
 
@@ -243,7 +362,7 @@ def expected(cluster: Cluster) -> tuple[str, ...]:
 
 def tell(reporter: Reporter, lines: Sequence[str], *, nothing: str) -> None:
     """Say each line, or that there was nothing to do."""
-    for line in lines or (nothing,):
+    for line in lines or ((nothing,) if nothing else ()):
         reporter.say(line)
 
 

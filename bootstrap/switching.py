@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootstrap import power, rooms
-from bootstrap.errors import FirstlightError, PowerUnsupported, RenderError, printable
+from bootstrap.errors import FirstlightError, PowerError, PowerUnsupported, RenderError, printable
 from bootstrap.model.machine import ManualPower
 from bootstrap.power import Deadline, PowerDriver, PowerState, Target
 
@@ -50,16 +50,23 @@ ACTS: Mapping[str, Act] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one machine; `error` is empty where all was done."""
+    """What became of one machine; `error` is empty where all was done, and `remark` where nothing is to be said."""
 
     name: str
     driver: str
     state: PowerState
     error: str = ""
+    remark: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
-        return {"name": self.name, "driver": self.driver, "power": self.state.value, "error": self.error}
+        return {
+            "name": self.name,
+            "driver": self.driver,
+            "power": self.state.value,
+            "error": self.error,
+            "remark": self.remark,
+        }
 
 
 def driver_name(target: Target) -> str:
@@ -133,16 +140,22 @@ class _Attempt:
 
     def outcome(self) -> Outcome:
         """Return what the process told, or why it told nothing; it has ended then."""
-        state, error = PowerState.UNKNOWN.value, self._late()
+        done = Done(PowerState.UNKNOWN.value, self._late())
         try:
             if self.pipe.poll():
-                state, error = json.loads(self.pipe.recv_bytes())
+                done = Done(*json.loads(self.pipe.recv_bytes()))
         except EOFError:
-            error = f"{self._target.name}: driver {driver_name(self._target)} died; run this again"
+            done = done._replace(
+                error=f"{self._target.name}: driver {driver_name(self._target)} died; run this again"
+            )
         finally:
             self.end()
         return Outcome(
-            name=self._target.name, driver=driver_name(self._target), state=PowerState(state), error=error
+            name=self._target.name,
+            driver=driver_name(self._target),
+            state=PowerState(done.state),
+            error=done.error,
+            remark=done.remark,
         )
 
     def _late(self) -> str:
@@ -176,9 +189,18 @@ def _child(pipe: connection.Connection, target: Target, action: str, seconds: fl
     pipe.send_bytes(json.dumps(attempt(target, action, Deadline.after(seconds))).encode())
 
 
-def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
-    """Do `action` to one machine in this process; return its state, and what went wrong or nothing."""
+class Done(NamedTuple):
+    """What became of a machine: its state, what went wrong or nothing, and what else is to be said or nothing."""
+
+    state: str
+    error: str = ""
+    remark: str = ""
+
+
+def attempt(target: Target, action: str, deadline: Deadline) -> Done:
+    """Do `action` to one machine in this process; return what became of it."""
     try:
+        _enter_rack(target)
         driver = driver_of(target, deadline)
         try:
             return _state_after(driver, action)
@@ -189,17 +211,44 @@ def attempt(target: Target, action: str, deadline: Deadline) -> tuple[str, str]:
         error = str(problem)
     except Exception as problem:  # noqa: BLE001  # a library that met an answer it was not made for
         error = _unreadable(target, problem)
-    return PowerState.UNKNOWN.value, _one_line(target, error)
+    return Done(PowerState.UNKNOWN.value, _one_line(target, error))
 
 
-def _state_after(driver: PowerDriver[Any], action: str) -> tuple[str, str]:
+def _enter_rack(target: Target) -> None:
+    """Enter the lab's network if the machine's BMC is there, as a cable to it would; this process stays in it.
+
+    Raises:
+        PowerError: we are not root, or the lab is down.
+    """
+    cluster = target.cluster
+    if cluster.lab is None or cluster.lab.bmc == "none":
+        return
+    from bootstrap.lab.bmc import bmcs_from  # noqa: PLC0415  # real racks have no lab
+    from bootstrap.lab.namespace import enter  # noqa: PLC0415  # as above
+    from bootstrap.lab.rack import Rack  # noqa: PLC0415  # as above
+
+    if target.name not in bmcs_from(cluster):
+        return
+    try:
+        enter(Rack(cluster, target.work).namespace_file)
+    except FileNotFoundError as error:
+        raise PowerError(f"{target.name}: its BMC is in the lab, which is down (lab up builds it)") from error
+    except OSError as error:
+        raise PowerError(
+            f"{target.name}: cannot enter the lab, where its BMC is: {error.strerror}; run this with sudo, "
+            "or lab down and up again"
+        ) from error
+
+
+def _state_after(driver: PowerDriver[Any], action: str) -> Done:
     """Do `action` and ask for the state, also if the driver cannot do that."""
     error = ""
     try:
         ACTS[action](driver)
     except PowerUnsupported as problem:
         error = _one_line(driver.target, str(problem))
-    return driver.state().value, error
+    remark = _one_line(driver.target, driver.remark) if driver.remark else ""
+    return Done(driver.state().value, error, remark)
 
 
 def _unreadable(target: Target, problem: Exception) -> str:

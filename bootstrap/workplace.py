@@ -12,6 +12,18 @@ from bootstrap.environment import ROOT
 from bootstrap.errors import UsageError
 
 PRIVATE = 0o700
+FENCE = "handed-over.json"
+"""File of a work folder whose appliance was handed over (bootstrap/handover/fence.py)."""
+
+
+def why_closed(work: Path) -> str:
+    """Return why nothing may answer machines from the work folder `work`; empty if it may."""
+    if not (work / FENCE).exists():
+        return ""
+    return (
+        f"{work / FENCE}: this appliance was handed over to its cluster, and two of it would give out the same"
+        " addresses; bring it back first: deploy.py handover --back"
+    )
 
 
 @dataclass(frozen=True)

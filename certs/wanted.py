@@ -223,6 +223,7 @@ def _users() -> tuple[WantedLeaf, ...]:
         _client("scheduler", "ca", "system:kube-scheduler"),
         _client("claims", "ca", "firstlight:claims"),
         _client("status", "ca", "firstlight:status"),
+        _client("gate", "ca", "firstlight:gate"),
     )
 
 

@@ -6,13 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from bootstrap import config
+from bootstrap import config, loaders
 from bootstrap.errors import FirstlightError, PreflightError
 from bootstrap.model import Cluster
 from bootstrap.sums import Sums
-from pxe import dnsmasq, interfaces, loaders, probe, report, urgent
+from bootstrap.workplace import why_closed
+from pxe import dnsmasq, interfaces, probe, report, urgent
 from pxe.events import Event
 from pxe.leases import Leases
 from pxe.observe import Observer
@@ -22,6 +24,7 @@ from pxe.sentinel import PERIOD_SECONDS, Sentinel, allowed_of, hostname
 from pxe.service import Gatherer, Service
 from pxe.stop import Stop
 from pxe.supervise import supervise
+from pxe.ways import Ways
 
 log = logging.getLogger("pxe")
 
@@ -69,8 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(work: Path, runtime: Path, stop: Stop, arguments: argparse.Namespace) -> None:
-    if os.geteuid() != 0:
-        raise PreflightError("pxe needs root, for DHCP's port and packets; start it with sudo")
+    _refuse(work)
     cluster = _cluster(work)
     if ended := dnsmasq.end_leftovers(runtime):
         log.warning("ended the dnsmasq that a killed pxe left behind (pid %s)", ", ".join(map(str, ended)))
@@ -88,14 +90,25 @@ def _run(work: Path, runtime: Path, stop: Stop, arguments: argparse.Namespace) -
     urgent.prefer(os.getpid(), urgent.READER_NICENESS)
     reporter.start()
     sentinel = _sentinel(cluster, stop, reporter.put, arguments.watch_seconds)
+    ways = Ways(cluster, work, runtime, report=reporter.put, mac_at=observer.mac_at)
     try:
+        ways.start()
         sentinel.start()
         supervise(service.start, service.listener(observer, events), stop, on_end=ready.withdraw)
     finally:
         sentinel.stop()
         ready.withdraw()
+        ways.stop()
         reporter.close()
         leases.close()
+
+
+def _refuse(work: Path) -> None:
+    """Raise PreflightError if nothing may be served from here."""
+    if os.geteuid() != 0:
+        raise PreflightError("pxe needs root, for DHCP's port and packets; start it with sudo")
+    if why := why_closed(work):
+        raise PreflightError(why)
 
 
 def _cluster(work: Path) -> Cluster:
@@ -149,9 +162,10 @@ def _place_loaders(cluster: Cluster, work: Path, runtime: Path) -> None:
     cache = Path(os.environ.get("FIRSTLIGHT_CACHE") or work.parent / "cache")
     runtime.mkdir(parents=True, exist_ok=True)
     runtime.chmod(loaders.FOLDER_MODE)
-    for source in loaders.place(runtime / "tftp", loaders.sources(cluster.appliance.pxe.loader, cache)):
+    wanted = loaders.sources("tftp", cluster.appliance.pxe.loader, cache)
+    for source in loaders.place(runtime / "tftp", wanted):
         log.info("no loader for %s machines: %s is not there or too big", source.firmware, source.path)
-    loaders.Guard(runtime / "tftp").start()
+    loaders.Guard(runtime / "tftp", partial(log.error, "%s")).start()
 
 
 def _log_to_stderr(level: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bootstrap.errors import PreflightError
 from pxe import ports, urgent
+from pxe.guard import guard
 from pxe.pipe import Pipe
 
 CONF = "bundle/pxe/dnsmasq.conf"  # below the work folder
@@ -53,6 +54,12 @@ def command(runtime: Path) -> tuple[str, ...]:
 def end_leftovers(runtime: Path) -> tuple[int, ...]:
     """End the dnsmasq processes that a killed predecessor left for this runtime folder; return their pids."""
     pids = ports.processes_with(hosts_argument(runtime))
+    end_all(pids)
+    return pids
+
+
+def end_all(pids: Sequence[int]) -> None:
+    """End these processes, by SIGKILL if SIGTERM does not do it; one that is gone is fine."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -62,7 +69,6 @@ def end_leftovers(runtime: Path) -> tuple[int, ...]:
             time.sleep(POLL_SECONDS)
         if not _any_lives(pids):
             break
-    return pids
 
 
 def _any_lives(pids: Sequence[int]) -> bool:
@@ -91,7 +97,7 @@ class Dnsmasq:
         finally:
             self._pipe.start()
         self.ended = os.pidfd_open(self._process.pid)
-        self._guard = _guard(self._process.pid)
+        self._guard = guard(self._process.pid)
         urgent.prefer(self._process.pid)
         urgent.prefer_session(self._process.pid)  # its own: start_new_session
         self._began = time.monotonic()
@@ -134,18 +140,3 @@ class Dnsmasq:
         self._pipe.close()
         os.close(self.ended)
         return code, time.monotonic() - self._began
-
-
-def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """Start a shell that ends `pid` when this process is gone, however it went.
-
-    The kernel's own way, PR_SET_PDEATHSIG, is cleared when dnsmasq gives up root. The shell reads a pipe that
-    only we hold open: it ends with us.
-    """
-    return subprocess.Popen(
-        ("/bin/sh", "-c", 'read -r _; kill -TERM "$1"', "firstlight-pxe-guard", str(pid)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )

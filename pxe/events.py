@@ -21,6 +21,7 @@ class Kind(StrEnum):
     TFTP_SENT = "tftp-sent"
     TFTP_FAILED = "tftp-failed"
     TFTP_NOT_FOUND = "tftp-not-found"
+    TFTP_OACK_UNHEARD = "tftp-oack-unheard"
     NO_LOADER = "no-loader"
     ROGUE_DHCP = "rogue-dhcp"
     ROGUE_DHCP_GONE = "rogue-dhcp-gone"

@@ -10,12 +10,12 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from bootstrap.model import Cluster
+from pxe.files import write
 
 log = logging.getLogger("pxe")
 
@@ -80,7 +80,7 @@ class Leases:
         self._rest = b""
         self._drop_expired()
         try:
-            _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)
+            write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)
         except OSError as error:
             text = "%s cannot be written (%s): addresses may be given away twice"
             log.error(text, self._hosts, error.strerror)  # noqa: TRY400  # the text is for people: no traceback
@@ -133,7 +133,7 @@ class Leases:
         self._drop_expired()
         text = "".join(_entry(time, mac, address) for address, (time, mac) in self._given.items())
         with contextlib.suppress(OSError):
-            _write(self._journal, text, 0o600)
+            write(self._journal, text, 0o600)
             self._file = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._lines = len(self._given)
 
@@ -149,15 +149,3 @@ def hosts_text(given: Mapping[str, tuple[int, str]], names: Mapping[str, str]) -
 
 def _host(mac: str, address: str, name: str | None) -> str:
     return ",".join(filter(None, (mac, address, name))) + "\n"
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -92,6 +92,10 @@ class LogReader:
             for number, event in enumerate(events)
         )
 
+    def mac_at(self, address: str) -> str:
+        """Return the machine that was last seen to get `address`, or an empty text."""
+        return self._macs.get(address, "")
+
     @property
     def is_waiting(self) -> bool:
         """Return whether a packet has begun that `flush` would end."""

@@ -55,6 +55,10 @@ class Observer:
         if not events and not version and not routine and line.strip():
             log.info("%s", clean(line))
 
+    def mac_at(self, address: str) -> str:
+        """Return the machine that was last seen to get `address`, or an empty text."""
+        return self._reader.mac_at(address)
+
     def quiet(self) -> None:
         """Take what was read so far as whole."""
         self._tell(self._stamped(self._reader.flush()))

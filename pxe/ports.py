@@ -71,11 +71,11 @@ def command_of(pid: int) -> str:
     return text if len(text) <= LONGEST_COMMAND else text[: LONGEST_COMMAND - 1] + "…"
 
 
-def processes_with(argument: str) -> tuple[int, ...]:
-    """Return the pids of dnsmasq processes that were started with exactly this argument."""
+def processes_with(argument: str, program: str = "dnsmasq") -> tuple[int, ...]:
+    """Return the pids of processes of `program` that were started with exactly this argument."""
     commands = ((pid, arguments_of(pid)) for pid in _pids())
     return tuple(
-        sorted(pid for pid, command in commands if argument in command and Path(command[0]).name == "dnsmasq")
+        sorted(pid for pid, command in commands if argument in command and Path(command[0]).name == program)
     )
 
 

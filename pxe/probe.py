@@ -1,6 +1,5 @@
 """Is there another DHCP server on the segment? Two of them give one address to two machines."""
 
-import ctypes
 import hashlib
 import secrets
 import select
@@ -10,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable
 
 from bootstrap.errors import PreflightError
-from pxe import packets, ports
+from pxe import bpf, packets, ports
 from pxe.interfaces import Interface, bound_sockets
 from pxe.packets import Answer
 from pxe.stop import Stop
@@ -21,8 +20,6 @@ ASK_EVERY_SECONDS = 1.5
 AFTER_FIRST_SECONDS = 0.5  # long enough to name a second server too
 ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1  # linux/if_packet.h
-LONGEST_FRAME = 65_535
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 
 def refuse_other_servers(
@@ -130,20 +127,17 @@ def _hear_only(sock: socket.socket, xids: Iterable[int]) -> None:
     wanted = list(xids)
     last = 6 + len(wanted)  # the number of the instruction that drops; the one after it keeps
     program = [
-        (0x28, 0, 0, 12),  # ldh [12]: the EtherType
-        (0x15, 0, last - 2, packets.ETHERTYPE_IPV4),
-        (0x30, 0, 0, 23),  # ldb [23]: the protocol
-        (0x15, 0, last - 4, packets.PROTOCOL_UDP),
-        (0xB1, 0, 0, 14),  # ldxb 4*([14]&0xf): the length of the IP header
-        (0x40, 0, 0, 14 + 8 + 4),  # ld [x + 26]: the transaction id
-        *((0x15, last - (6 + at), 0, xid) for at, xid in enumerate(wanted)),
-        (0x06, 0, 0, 0),
-        (0x06, 0, 0, LONGEST_FRAME),
+        (bpf.LDH, 0, 0, 12),  # the EtherType
+        (bpf.JEQ, 0, last - 2, packets.ETHERTYPE_IPV4),
+        (bpf.LDB, 0, 0, 23),  # the protocol
+        (bpf.JEQ, 0, last - 4, packets.PROTOCOL_UDP),
+        (bpf.LDX_IP_HEADER, 0, 0, 14),  # x: the length of the IP header
+        (bpf.LD_X, 0, 0, 14 + 8 + 4),  # the transaction id
+        *((bpf.JEQ, last - (6 + at), 0, xid) for at, xid in enumerate(wanted)),
+        (bpf.RETURN, 0, 0, 0),
+        (bpf.RETURN, 0, 0, bpf.LONGEST_FRAME),
     ]
-    code = b"".join(struct.pack("@HBBI", *instruction) for instruction in program)
-    keep = ctypes.create_string_buffer(code)
-    fprog = struct.pack("@HP", len(program), ctypes.addressof(keep))  # struct sock_fprog
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+    bpf.attach(sock, program)
 
 
 def _send(sock: socket.socket, frames: Iterable[bytes]) -> None:
@@ -155,5 +149,5 @@ def _hear(sock: socket.socket, stop: Stop, seconds: float, xids: Iterable[int]) 
     readable, _, _ = select.select([sock.fileno(), stop.fileno()], [], [], max(seconds, 0.0))
     if sock.fileno() not in readable:
         return []
-    frame = sock.recv(LONGEST_FRAME)
+    frame = sock.recv(bpf.LONGEST_FRAME)
     return [answer for xid in xids if (answer := packets.answer_in(frame, xid))]

@@ -17,8 +17,12 @@ MACHINES = frozenset(
         "test_disks_refusals",
         "test_fault_wire",
         "test_image_build",
+        "test_lab_bmc",
+        "test_lab_boots",
         "test_lab_hosts",
         "test_lab_real",
+        "test_leaving",
+        "test_makers_machine",
         "test_spine",
         "test_waiting",
     }
@@ -26,14 +30,24 @@ MACHINES = frozenset(
 
 WAITING = frozenset(
     {
+        "test_addons",
         "test_containers",
+        "test_containers_accept",
+        "test_containers_moved",
+        "test_containers_rights",
+        "test_etcd_store",
+        "test_etcd_up",
         "test_explain",
+        "test_fault_etcd",
+        "test_gpu_sample",
+        "test_gpu_upgrade_served",
         "test_mirror_attacks",
         "test_mirror_faults",
         "test_mirror_offline",
         "test_node_hosts",
         "test_power_drivers",
         "test_power_machine",
+        "test_power_wake",
         "test_pxe_beside",
         "test_pxe_refusals",
         "test_pxe_relay",
@@ -41,6 +55,8 @@ WAITING = frozenset(
         "test_pxe_serving",
         "test_pxe_site_server",
         "test_pxe_table",
+        "test_pxe_tftp",
+        "test_pxe_tftp_ways",
     }
 )
 """Their time is spent waiting for answers that do not come: two processors have room for them."""

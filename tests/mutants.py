@@ -98,8 +98,8 @@ MUTANTS = (
     Mutant(
         name="a failed commit is acknowledged",
         file="bootstrap/records/batch.py",
-        old="                _fail(jobs, error)\n            return",
-        new="                del error\n            return",
+        old="                _fail(done, error)\n            break",
+        new="                del error\n            break",
         tests=("tests/unit/records/test_batches.py",),
     ),
     Mutant(
@@ -121,7 +121,7 @@ MUTANTS = (
         file="configs/installer/install",
         old='    [ "$digest" = "$image_sha256" ] || fail_attempt',
         new='    [ -n "$digest" ] || fail_attempt',
-        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "wrong_sum"),
+        tests=("-m", "system", "tests/system/test_image_installer_writes.py", "-k", "wrong_sum"),
     ),
     Mutant(
         name="the first MiB is written first",
@@ -129,14 +129,14 @@ MUTANTS = (
         old='    dd of="$FL_RUN/head" bs="$MIB" count=1 iflag=fullblock 2>/dev/null &&\n',
         new='    dd of="$FL_RUN/head" bs="$MIB" count=1 iflag=fullblock 2>/dev/null &&\n'
         '        dd if="$FL_RUN/head" of="$disk" bs="$MIB" count=1 conv=notrunc 2>/dev/null &&\n',
-        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "first_mib or cut"),
+        tests=("-m", "system", "tests/system/test_image_installer_writes.py", "-k", "first_mib or cut"),
     ),
     Mutant(
         name="a marker of another arm counts",
         file="configs/installer/install",
         old='    [ "$(marker_value state)" = installed ] && [ "$(marker_value arm)" = "$arm" ] &&\n',
         new='    [ "$(marker_value state)" = installed ] &&\n',
-        tests=("-m", "system", "tests/system/test_image_installer_shell.py", "-k", "already_installed"),
+        tests=("-m", "system", "tests/system/test_image_installer_guard.py", "-k", "already_installed"),
     ),
     Mutant(
         name="a client says on which listener it came",
@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         name="leases are forgotten in a restart",
         file="pxe/leases.py",
-        old="            _write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)\n",
-        new='            _write(self._hosts, "", HOSTS_MODE)\n',
+        old="            write(self._hosts, hosts_text(self._given, self._names), HOSTS_MODE)\n",
+        new='            write(self._hosts, "", HOSTS_MODE)\n',
         tests=("tests/unit/pxe",),
     ),
     Mutant(
@@ -235,6 +235,20 @@ MUTANTS = (
         old="(path, sums.get(name, sum_))",
         new="(path, sums.get(name))",
         tests=("-m", "system", "-k", "another_appliance", MIRROR),
+    ),
+    Mutant(
+        name="an addon takes what somebody else made",
+        file="bootstrap/adding/bring.py",
+        old="force=self.force or not _is_others(before)",
+        new="force=True",
+        tests=("tests/unit/addons/test_bringing.py",),
+    ),
+    Mutant(
+        name="a namespace that an addon joined goes with it",
+        file="bootstrap/adding/bring.py",
+        old="        if ref.was_there or _is_others(found):\n",
+        new="        if _is_others(found):\n",
+        tests=("tests/unit/addons/test_bringing.py",),
     ),
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bootstrap.errors import ServeError
 from bootstrap.localboot import READY_MADE, make_localboot
+from bootstrap.workplace import why_closed
 from web import nginx
 from web.children import Child, end_leftovers
 from web.server import SOCKET, set_up_logging
@@ -27,19 +28,23 @@ def main() -> int:
     os.umask(0o077)
     set_up_logging()
     try:
-        run(arguments.work, arguments.cache.resolve())
+        run(arguments.work, arguments.cache.resolve(), (arguments.records or arguments.work).resolve())
     except ServeError as error:
         log.critical("%s", error)
         return error.exit_code
     return 0
 
 
-def run(work: Path, cache: Path) -> None:
+def run(work: Path, cache: Path, records: Path) -> None:
     """Run nginx and the application with `work` as their current folder, and return when both have ended.
 
+    `records` is the folder of what deploy.py reads of accepted machines.
+
     Raises:
-        ServeError: the work folder holds nothing rendered.
+        ServeError: the work folder holds nothing rendered, or the appliance was handed over.
     """
+    if why := why_closed(work):
+        raise ServeError(why)
     room = Path(__file__).resolve().parent.parent
     os.environ["PYTHONPATH"] = str(room)
     if not (work / nginx.CONFIG).is_file():
@@ -54,7 +59,7 @@ def run(work: Path, cache: Path) -> None:
         make_localboot(Path())
     SOCKET.unlink(missing_ok=True)
     PID_FILE.write_text(str(os.getpid()))
-    server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache))
+    server = (sys.executable, "-P", "-m", "web.server", "--cache", str(cache), "--records", str(records))
     front = Child("nginx", nginx.COMMAND, before=lambda: nginx.prepare(cache), note=NGINX_NOTE)
     back = Child("the application", server, before=lambda: None, note=SERVER_NOTE)
     try:
@@ -70,8 +75,8 @@ def _keep(front: Child, back: Child, stop: "_Stop") -> None:
     stamp = nginx.stamp()
     while not stop.asked:
         back.keep()
-        # The first time nginx waits for the application; later a machine that asks is told to ask again.
-        if SOCKET.exists() or front.pid is not None:
+        # The first time nginx waits until the application has begun, or ended: who asks then is told to ask again.
+        if SOCKET.exists() or front.pid is not None or back.pid is None:
             front.keep()
         if (found := nginx.stamp()) != stamp:
             stamp = found
@@ -97,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="the cluster's work folder")
     parser.add_argument("--cache", type=Path, required=True, help="the folder of artifacts and images")
+    parser.add_argument("--records", type=Path, help="the folder of accepted.json (default: the work folder)")
     return parser.parse_args()
 
 

@@ -17,11 +17,12 @@ from bootstrap.records.inventory import Inventory
 from bootstrap.records.ledger import Change
 from bootstrap.records.matching import matching_pools
 from bootstrap.records.model import Accepted, MachineRecord, Stranger
-from bootstrap.state import Put, Write
+from bootstrap.state import Entry, Put, Write
 from web import evidence
 from web.answers import Refusal
 from web.bodies import Acceptance, said
 from web.composing import machine_documents
+from web.gpus import refuse_misfit, seen_in
 from web.listeners import Access, Routes
 from web.operator import called, machine_json
 from web.site import Site
@@ -29,16 +30,28 @@ from web.unlisted import card_of, problem_of, stranger_called
 
 log = logging.getLogger(__name__)
 
+MOST_TRIES = 4
+LAST = "meta/last-accepted"
+"""Who was accepted last: two that are accepted at once, by two appliances on one store, could get the same name."""
+
+
+class Overtaken(Exception):  # noqa: N818  # reads as a sentence where it is raised
+    """Another machine was accepted meanwhile."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a machine is to become: `who` says so and why, `resolve` although something else claims the same."""
+    """What a machine is to become: `who` says so and why, `resolve` although something else claims the same.
+
+    `recheck` leaves the question whether its GPUs fit to the installer, which looks before it writes.
+    """
 
     pool: str
     name: str
     who: str
     reason: str
     resolve: bool = False
+    recheck: bool = False
 
 
 def add(routes: Routes, site: Site) -> None:
@@ -57,6 +70,7 @@ def add(routes: Routes, site: Site) -> None:
             who=transitions.OPERATOR,
             reason=f"accepted into pool {pool}",
             resolve=asked.resolve,
+            recheck=asked.recheck,
         )
         return jsonify(machine_json(site, take(site, stranger, wish)))
 
@@ -64,19 +78,63 @@ def add(routes: Routes, site: Site) -> None:
 def take(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
     """Make the machine a part of the cluster and arm it; the disks of a system of ours stay as they are.
 
+    What another appliance or another thread has accepted just so since `stranger` was read stays as it is.
+
     Raises:
         Refusal: 400 or 409 with the reason; nothing was changed.
         StateError: the store could not write.
     """
     with site.changing:
-        _refuse_conflicts(site, stranger, wish)
-        new = _entry(site, stranger, wish)
-        _refuse_unrenderable(site, new)
-        record = _written(site, stranger, new, wish)
+        for _ in range(MOST_TRIES):
+            try:
+                record = _taken(site, stranger, wish)
+                break
+            except Overtaken:
+                site.load()
+        else:
+            raise Refusal(409, "other appliances accept machines at this moment; ask again")
         site.strangers.count_again()
         evidence.know(site, record)
         site.load()
         return record
+
+
+def _taken(site: Site, stranger: Stranger, wish: Wish) -> MachineRecord:
+    """Take the machine in, unless another appliance on the same store has taken in one since ours was loaded."""
+    last = site.store.get(LAST)
+    if any(site.cluster.machine_by_mac(one.mac) is None for one in site.accepted()):
+        site.load()
+    if machine := site.cluster.machine_by_mac(stranger.mac):
+        return _taken_meanwhile(site, machine, wish)
+    latest = site.strangers.get(stranger.mac)
+    if latest is None:
+        raise Refusal(409, f"{stranger.mac} is not waiting any more; look at `machine list`")
+    _refuse_conflicts(site, latest, wish)
+    new = _entry(site, latest, wish)
+    _refuse_misfit(site, latest, wish)
+    _refuse_unrenderable(site, new)
+    return _written(site, latest, new, wish, last)
+
+
+def _taken_meanwhile(site: Site, machine: Machine, wish: Wish) -> MachineRecord:
+    """Return the record of a machine that was accepted since it was read as a stranger, if that was what `wish` says.
+
+    Its arm stays what it is: an installer may hold it by now.
+
+    Raises:
+        Refusal: 409, it has become something else.
+    """
+    if site.store.get(f"accepted/{machine.mac}") is None:
+        raise Refusal(
+            409, f"{machine.mac} is listed as {machine.name} by now; the configuration says what it is"
+        )
+    record = site.ledger.machine(machine.mac)
+    if record and (machine.name, machine.pool) == (wish.name or default_name(machine.mac), wish.pool):
+        return record
+    raise Refusal(
+        409,
+        f"{machine.mac} has been accepted as {machine.name} into pool {machine.pool} meanwhile; nothing was changed",
+    )
 
 
 def take_by_match(site: Site, stranger: Stranger, found: Inventory) -> None:
@@ -144,6 +202,14 @@ def _refuse_conflicts(site: Site, stranger: Stranger, wish: Wish) -> None:
         )
 
 
+def _refuse_misfit(site: Site, stranger: Stranger, wish: Wish) -> None:
+    """Ask the pool about the GPUs that the machine showed, if it was looked at."""
+    found = site.strangers.inventory(stranger.mac)
+    if found and not wish.recheck:
+        command = f"machine accept {stranger.mac} --pool {wish.pool}"
+        refuse_misfit(site.cluster.pool(wish.pool), seen_in(found), stranger.mac, command)
+
+
 def _entry(site: Site, stranger: Stranger, wish: Wish) -> Accepted:
     """Return what the configuration would say of the machine.
 
@@ -185,12 +251,14 @@ def _refuse_unrenderable(site: Site, new: Accepted) -> None:
         raise Refusal(409, str(error)) from error
 
 
-def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> MachineRecord:
+def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish, last: Entry | None) -> MachineRecord:
+    at = last.revision if last else 0
     arm_id, found = site.new_id(), site.strangers.inventory(stranger.mac)
     when = "when it boots from the network again" if found and found.is_in_use else "by itself"
     ignored = tuple(sorted({clash.value for clash in site.identities.clashes(stranger.mac)}))
     writes: list[Write] = [
         Put(key=f"accepted/{new.mac}", value=new.to_bytes()),
+        Put(key=LAST, value=new.mac.encode(), after=at),
         *site.strangers.gone(new.mac),
     ]
     if found:
@@ -198,6 +266,9 @@ def _written(site: Site, stranger: Stranger, new: Accepted, wish: Wish) -> Machi
         writes.append(Put(key=f"facts/{new.mac}", value=facts.encode()))
 
     def decide(record: MachineRecord | None, now: datetime) -> Change:
+        latest = site.store.get(LAST)
+        if (latest.revision if latest else 0) != at:
+            raise Overtaken
         fresh = record or transitions.enrol(new.mac, new.name, now)
         known = fresh.but(
             name=new.name,

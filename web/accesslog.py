@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from bootstrap.explain.steps import HTTP_ERROR, Request
+from bootstrap.explain.steps import HTTP_ERROR, End, Request
 from bootstrap.model import Cluster, mac_from
 
 log = logging.getLogger(__name__)
@@ -31,18 +31,25 @@ KEPT_OF_OTHERS = 512
 # Up to the first field that a machine writes, every byte is nginx's own; in that one, quotes and controls are escaped.
 _LINE = re.compile(
     rb'^\{"time":"[^"]{1,40}","epoch":(?P<epoch>[0-9.]{1,20}),"address":"(?P<address>[0-9.]{7,15})",'
-    rb'"listener":"public","request":"(?:GET|HEAD) (?P<path>/(?:boot\.ipxe|ipxe|artifacts/sha256/|v1/ignition/'
-    rb'|localboot\.)[^ "\\]{0,2048}) HTTP/1\.[01]","status":(?P<status>\d{3}),"bytes":\d+,'
-    rb'"seconds":(?P<seconds>[0-9.]{1,12}),',
+    rb'"listener":"(?P<listener>public|machine)","request":"(?P<method>GET|HEAD) '
+    rb"(?P<path>/(?:boot\.ipxe|ipxe/refused\?|ipxe(?!/)|artifacts/sha256/|v1/ignition/|localboot\.|loader/ipxe-)"
+    rb'[^ "\\]{0,2048}) HTTP/1\.[01]","status":(?P<status>\d{3}),"bytes":(?P<bytes>\d{1,19}),'
+    rb'"seconds":(?P<seconds>[0-9.]{1,12}),(?:"length":"(?P<length>\d{0,19})","range":"(?P<range>[^"]{0,80})",)?',
     re.MULTILINE,
 )
+_ERROR = re.compile(r"[?&]error=([0-9a-f]{8})(?:&|$)")
 _MAC = re.compile(r"[?&]mac=([0-9A-Fa-f:%-]{12,64})")
+_LAST_PART = re.compile(rb"bytes \d{1,19}-(?P<last>\d{1,19})/(?P<whole>\d{1,19})")  # RFC 9110, 14.4
+PARTIAL = 206
+REFUSED = "/ipxe/refused?"
 _WHAT = (
     ("/boot.ipxe", "boot-script"),
+    (REFUSED, "https-refused"),
     ("/ipxe", "script"),
     ("/artifacts/sha256/", "artifact"),
     ("/v1/ignition/", "ignition"),
     ("/localboot.", "localboot"),
+    ("/loader/", "loader"),
 )
 SHOWN = 12  # digits of a sum that stand for it
 
@@ -154,7 +161,7 @@ class AccessLog:
     def _keep(self, mac: str, request: Request) -> None:
         ring = self._rings.setdefault(mac, deque(maxlen=KEPT))
         last = ring[-1] if ring else None
-        if last and (last.what, last.name, last.status) == (request.what, request.name, request.status):
+        if last and replace(request, at=last.at, count=last.count) == last:
             ring[-1] = replace(request, count=last.count + 1)
         else:
             ring.append(request)
@@ -183,17 +190,38 @@ def requests_in(lines: bytes) -> Iterator[tuple[str, str, Request]]:
         yield (
             match["address"].decode(),
             _mac_in(path),
-            Request(at=at, what=what, name=_name(what, path), status=status),
+            Request(
+                at=at,
+                what=what,
+                name=_name(what, path),
+                status=status,
+                end=_end(match),
+                is_secure=match["listener"] == b"machine",
+            ),
         )
 
 
+def _end(match: re.Match[bytes]) -> End:
+    """Return how far an answer brought the machine; one of a length that nginx did not know is taken for whole."""
+    if match["method"] == b"HEAD":
+        return "asked"
+    if match["length"] and int(match["bytes"]) < int(match["length"]):
+        return "cut"
+    if int(match["status"]) != PARTIAL:
+        return "whole"
+    part = _LAST_PART.fullmatch(match["range"] or b"")
+    return "whole" if part and int(part["last"]) + 1 == int(part["whole"]) else "piece"
+
+
 def _name(what: str, path: str) -> str:
+    if what == "https-refused":
+        return found[1] if (found := _ERROR.search(path)) else ""
     bare = path.partition("?")[0]
     return bare.rpartition("/")[2][:SHOWN] if what == "artifact" else bare[:64]
 
 
 def _mac_in(path: str) -> str:
-    found = _MAC.search(path) if path.startswith("/ipxe?") else None
+    found = _MAC.search(path) if path.startswith(("/ipxe?", REFUSED)) else None
     try:
         return mac_from(unquote(found[1])) if found else ""
     except ValueError:

@@ -15,6 +15,9 @@ from web import (
     boot,
     claim,
     discovery,
+    gpu_drivers,
+    gpu_reports,
+    gpus,
     health,
     ignition,
     kubelet,
@@ -89,7 +92,22 @@ def create_app(site: Site) -> Flask:
     routes = Routes(app)
     measure = metrics.add(app, routes, site)
     hot = [room.add(routes, site) for room in (boot, ignition, machine)]
-    for room in (accepting, alarms, claim, discovery, kubelet, pxe_events, operator, story, health):
+    for room in (
+        *(
+            accepting,
+            alarms,
+            claim,
+            discovery,
+            gpu_drivers,
+            gpu_reports,
+            gpus,
+            kubelet,
+            pxe_events,
+            operator,
+            story,
+        ),
+        health,
+    ):
         room.add(routes, site)
     routes.refuse_undeclared()
     app.wsgi_app = Front(app.wsgi_app, hot, measure)  # type: ignore[method-assign]  # Flask's own way to wrap an app

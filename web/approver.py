@@ -15,7 +15,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from bootstrap.errors import ApiError, StateError
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.kubernetes.seen import NodeView, SigningRequest
 from bootstrap.model import Cluster, Host
 from bootstrap.records import claims

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from bootstrap.model import mac_from
-from bootstrap.records.inventory import Card, Inventory
+from bootstrap.records.inventory import Card, Gpu, Inventory
 from bootstrap.records.model import DiskChoice
 from bootstrap.records.said import Bytes, Count, Line, Said, Word, clean
 from web.answers import Refusal
@@ -55,6 +55,7 @@ class Facts(Said):
     """What an installer found in the machine."""
 
     firmware: Firmware | None = None
+    secure_boot: bool | None = None
     serial: Word = ""
     uuid: Word = ""
     vendor: Word = ""
@@ -64,6 +65,7 @@ class Facts(Said):
     memory: Bytes | None = None
     disks: Annotated[tuple[FoundDisk, ...], Field(max_length=1024)] = ()
     cards: Annotated[tuple[Card, ...], Field(max_length=64)] = ()
+    gpus: Annotated[tuple[Gpu, ...], Field(max_length=64)] | None = None  # None: it did not look
 
 
 NO_FACTS = Facts()
@@ -123,6 +125,7 @@ class Acceptance(Said):
     pool: str = ""
     name: str = ""
     resolve: bool = False
+    recheck: bool = False
 
 
 class Sighting(Said):

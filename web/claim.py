@@ -21,7 +21,7 @@ from werkzeug.exceptions import NotFound
 
 from bootstrap import failpoints
 from bootstrap.errors import ApiDown, ApiError
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.kubernetes.releases import release_of
 from bootstrap.kubernetes.seen import SigningRequest
 from bootstrap.model import Machine

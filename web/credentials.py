@@ -1,21 +1,26 @@
 """The way to the cluster's API: our client certificate in pki/, the CAs that count there, and whom to ask.
 
-There are two identities: one may file and decide kubelets' certificate requests, the other look at nodes; neither may
-do anything else (DESIGN.md, D4). No CA's key is read here, or anywhere in this process.
+There are three identities: one may file and decide kubelets' certificate requests, one look at nodes, and one look at
+nodes and change them, for the taint of those whose GPUs nobody has verified. None may do anything else (DESIGN.md, D4).
+No CA's key is read here, or anywhere in this process.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from bootstrap.kubernetes.api import Access, Api, Signer
-from bootstrap.kubernetes.seen import NodeView, SigningRequest
+from bootstrap.kubernetes.access import Access, Signer
+from bootstrap.kubernetes.api import Api
+from bootstrap.kubernetes.seen import NodeMarks, NodeView, SigningRequest
 from bootstrap.model import Cluster
 
 FOLDER = Path("pki")
-FILES = ("ca.crt", "kubelet-ca.crt", "claims.crt", "claims.key", "status.crt", "status.key")
+FILES = (
+    *("ca.crt", "kubelet-ca.crt", "claims.crt", "claims.key", "status.crt", "status.key"),
+    *("gate.crt", "gate.key"),
+)
 USER = "firstlight:claims"
 """Who we are in the cluster: the CN of claims.crt."""
 CONNECT_SECONDS, ANSWER_SECONDS = 1.5, 4.0  # a machine waits for our answer, and asks again
@@ -46,6 +51,16 @@ class NodesApi(Protocol):
         """Return all nodes."""
 
 
+class GateApi(Protocol):
+    """What we look at and change of nodes with GPUs."""
+
+    def node_marks(self) -> list[NodeMarks]:
+        """Return what each node carries, and how many GPUs it can give out."""
+
+    def patch_node(self, name: str, patch: Mapping[str, Any]) -> None:
+        """Merge `patch` into the node called `name`."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """A cluster that we may talk to.
@@ -57,6 +72,7 @@ class Connection:
     watching: NodesApi
     authority: bytes
     kubelet_authority: bytes
+    gate: GateApi
 
 
 Connect = Callable[[Cluster], Connection | None]
@@ -99,8 +115,8 @@ class Credentials:
 
     def _open(self, servers: tuple[str, ...]) -> Connection:
         authority, kubelet_authority, *pairs = self._files
-        api, watching = (_api(servers, authority, pair) for pair in (pairs[:2], pairs[2:]))
-        return Connection(api, watching, authority.read_bytes(), kubelet_authority.read_bytes())
+        api, watching, gate = (_api(servers, authority, pairs[at : at + 2]) for at in (0, 2, 4))
+        return Connection(api, watching, authority.read_bytes(), kubelet_authority.read_bytes(), gate)
 
 
 def _api(servers: tuple[str, ...], authority: Path, pair: Sequence[Path]) -> Api:

@@ -14,10 +14,10 @@ from web.accepting import take_by_match
 from web.answers import Refusal
 from web.bodies import SMALL_BODY, Found, said
 from web.identity import local_address, mac_of
-from web.images import lack_of
+from web.images import image_of, lack_of
 from web.listeners import Access, Routes
 from web.site import Site
-from web.unlisted import card_of, problem_of
+from web.unlisted import card_of, misfit_of, problem_of
 
 WAIT_SECONDS = (
     10  # how soon a machine that waits asks again; it adds some of its own, so that a rack is not in step
@@ -95,12 +95,13 @@ def _unlisted(site: Site, mac: str) -> dict[str, Any]:
         site.strangers.waits(mac)
     if problem := problem_of(site, stranger):
         return _wait(f"in conflict: {problem}")
-    return _wait(f"discovered; to install it: machine accept {mac} --pool POOL")
+    step = misfit_of(site, seen) or f"to install it: machine accept {mac} --pool POOL"
+    return _wait(f"discovered; {step}")
 
 
 def _armed(site: Site, machine: Machine, record: MachineRecord, image: str) -> dict[str, Any]:
     pool = site.cluster.pool(machine.pool)
-    wanted = site.images(pool)
+    wanted = image_of(site.images, pool, record.pin)
     if wanted is None:
         return _wait(
             f"{machine.name} is armed, but the image of pool {pool.name} {lack_of(site.images, pool)}"

@@ -38,6 +38,11 @@ class Asked:
         self.rest = rest
 
     @property
+    def listener(self) -> str:
+        """Return the listener that it came on, as nginx says."""
+        return str(self.environ.get(LISTENER, ""))
+
+    @property
     def query(self) -> Mapping[str, str]:
         """Return the parameters; of one that comes twice, the first."""
         text = self.environ.get("QUERY_STRING", "").encode("latin-1").decode(errors="replace")
@@ -57,7 +62,7 @@ class Hot:
 
     rule: str
     method: str
-    access: Access
+    access: tuple[Access, ...]
     handler: Handler
 
     @property
@@ -101,7 +106,7 @@ class Front:
         is_ours = (
             route is not None
             and environ["REQUEST_METHOD"] == route.method
-            and environ.get(LISTENER) == route.access
+            and environ.get(LISTENER) in route.access
             and (route.method == "GET" or _is_short(environ))
         )
         return (route, rest) if is_ours else (None, "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, request
@@ -13,10 +14,11 @@ from bootstrap.errors import StateError
 from bootstrap.records import transitions
 from bootstrap.records.documents import LIVE, Document
 from bootstrap.states import State
+from web import lastknown
 from web.answers import Answer, response_of
 from web.hot import Hot
 from web.identity import mac_of
-from web.listeners import Access, Routes
+from web.listeners import STAGE_A, Routes
 from web.site import Site
 
 log = logging.getLogger(__name__)
@@ -27,14 +29,14 @@ MEDIA_TYPE = "application/vnd.coreos.ignition+json"
 def add(routes: Routes, site: Site) -> Hot:
     """Add the route, and return it: a whole rack asks it at once."""
 
-    @routes.get("/v1/ignition/<mac>", Access.PUBLIC)
+    @routes.get("/v1/ignition/<mac>", *STAGE_A)
     def ignition(mac: str) -> Response:
         return response_of(answer(live_document(site, mac_of(mac)), request.environ))
 
     return Hot(
         "/v1/ignition/<mac>",
         "GET",
-        Access.PUBLIC,
+        STAGE_A,
         lambda asked: answer(live_document(site, mac_of(asked.rest)), asked.environ),
     )
 
@@ -46,15 +48,17 @@ def live_document(site: Site, mac: str) -> Document:
 
     Raises:
         NotFound: there is none for it.
-        StateError: the store cannot be read.
+        StateError: the store cannot be read, and nothing is known from before.
     """
-    record = site.ledger.machine(mac)
+    record, is_stale = lastknown.machine(site, mac)
     if record is None and site.cluster.machine_by_mac(mac) is None:
         return _discovery(site)
     may_install = record is not None and record.state in (State.ARMED, State.INSTALLING)
-    document = site.documents.get(mac, LIVE) if may_install and site.cluster.machine_by_mac(mac) else None
+    is_listed = site.cluster.machine_by_mac(mac) is not None
+    document = lastknown.live_document(site, mac) if may_install and is_listed else None
     if document is None or record is None:
         raise NotFound
+    document = replace(document, is_stale=document.is_stale or is_stale)
     failpoints.reached("ignition.answer.before")
     try:
         site.ledger.note(transitions.fetched(record, LIVE))
@@ -73,7 +77,9 @@ def _discovery(site: Site) -> Document:
 
 def answer(document: Document, environ: dict[str, Any], media_type: str = MEDIA_TYPE) -> Answer:
     """Return a document with its ETag, or 304 if the asker has it (RFC 9110, section 13.1.2)."""
-    headers = (("ETag", f'"{document.etag}"'), ("Cache-Control", "no-cache"))
+    headers: tuple[tuple[str, str], ...] = (("ETag", f'"{document.etag}"'), ("Cache-Control", "no-cache"))
+    if document.is_stale:
+        headers = (*headers, lastknown.WARNING)
     if not is_resource_modified(environ, etag=document.etag):
         return Answer(304, b"", headers)
     return Answer(200, document.content, (("Content-Type", media_type), *headers))

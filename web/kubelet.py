@@ -27,12 +27,16 @@ MEDIA_TYPE = "application/x-tar"
 
 
 class Confirmation(Said):
-    """The revision that a node runs; with a `reason`, one that it went back to because a later one failed."""
+    """The revision that a node runs; with a `reason`, one that it went back to because a later one failed.
+
+    `drift` are files of ours that another changed there, or put beside them.
+    """
 
     mac: MacAddress
     arm: Annotated[str, Field(pattern=ARM)]
     revision: Annotated[str, Field(pattern=r"^(?:[0-9a-f]{64})?$")]
     reason: Line = ""
+    drift: Line = ""
 
 
 def add(routes: Routes, site: Site) -> None:
@@ -56,7 +60,7 @@ def add(routes: Routes, site: Site) -> None:
             found = current(record, told.arm)
             if found.state not in ON_DISK:
                 raise Refusal(409, f"{found.name} is {found.state}: it runs nothing of ours")
-            return claims.confirmed(found, now, revision=told.revision, reason=told.reason)
+            return claims.confirmed(found, now, revision=told.revision, reason=told.reason, drift=told.drift)
 
         written = site.ledger.change(told.mac, decide)
         return response_of(json_answer({"seq": written.seq if written else 0}))

@@ -13,9 +13,11 @@ from flask import Flask, request
 from werkzeug.exceptions import Forbidden, NotFound
 
 from bootstrap.errors import ServeError
+from bootstrap.model import Cluster
 
 LISTENER_HEADER = "X-Firstlight-Listener"
 CLIENT_HEADER = "X-Firstlight-Client"  # the CN of a client certificate that nginx verified, else empty
+ADDRESS_HEADER = "X-Firstlight-Address"  # from which address nginx got the request
 PXE_CLIENT = "firstlight:pxe"
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -24,7 +26,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 class Access(StrEnum):
     """Who may call a route.
 
-    PUBLIC: anyone, plain HTTP. MACHINE: HTTPS of the provisioning network. OPERATOR: the Unix socket of the
+    PUBLIC: anyone, plain HTTP. MACHINE: anyone, HTTPS of the provisioning network. OPERATOR: the Unix socket of the
     work folder. PXE: HTTPS with the certificate of the pxe process.
     """
 
@@ -32,6 +34,15 @@ class Access(StrEnum):
     MACHINE = "machine"
     OPERATOR = "operator"
     PXE = "pxe"
+
+
+STAGE_A = (Access.PUBLIC, Access.MACHINE)
+"""Who may call what boots a machine: by HTTPS it is the same to everybody, for an iPXE that trusts our CA."""
+
+
+def base_of(cluster: Cluster, listener: str) -> str:
+    """Return the URL that a machine goes on with which asked on `listener`: who came by HTTPS stays there."""
+    return cluster.secure_url if listener == Access.MACHINE else cluster.base_url
 
 
 class Routes:

@@ -12,9 +12,10 @@ from bootstrap.model import Cluster
 from bootstrap.records import transitions
 from bootstrap.records.documents import INSTALLED, Document
 from bootstrap.records.evidence import evidence_of
-from bootstrap.records.inventory import own_cards
+from bootstrap.records.inventory import nvidia_devices, own_cards
 from bootstrap.records.ledger import Change, Note
 from bootstrap.records.model import MachineRecord
+from bootstrap.render.machines import family_of
 from bootstrap.state import Put, Write
 from bootstrap.states import IllegalTransition, State
 from web import evidence
@@ -31,10 +32,11 @@ from web.bodies import (
     said,
     typed,
 )
+from web.gpus import Seen, misfit
 from web.hot import Asked, Hot
 from web.identity import local_address, mac_of
 from web.ignition import answer
-from web.images import url_of
+from web.images import image_of, path_of, url_of
 from web.listeners import Access, Routes
 from web.site import Site
 
@@ -66,7 +68,7 @@ def add(routes: Routes, site: Site) -> Hot:
         body = json_from(asked.body)
         return took(site, typed(Report, body), body)
 
-    return Hot("/v1/machine/events", "POST", Access.MACHINE, take)
+    return Hot("/v1/machine/events", "POST", (Access.MACHINE,), take)
 
 
 def took(site: Site, report: Report, body: Any) -> Answer:
@@ -82,7 +84,9 @@ def grant(site: Site, asked: Begin) -> dict[str, Any]:
         Refused: the machine's state forbids it.
     """
     cluster, machine = site.cluster, site.listed(asked.mac)
-    image, document = site.images(cluster.pool(machine.pool)), site.documents.get(asked.mac, INSTALLED)
+    pool, known = cluster.pool(machine.pool), site.ledger.machine(asked.mac)
+    image = image_of(site.images, pool, known.pin if known else None)
+    document = site.documents.get(asked.mac, INSTALLED)
     if image is None or document is None:
         # Looked at before the grant: an attempt is not spent on what is missing here.
         raise Refusal(
@@ -105,7 +109,8 @@ def grant(site: Site, asked: Begin) -> dict[str, Any]:
 def refused_begin(site: Site, record: MachineRecord, asked: Begin, now: datetime) -> Change | None:
     """Return what ends the arm before anything is written; None if nothing stands in the way.
 
-    It is another machine than the one that booted, or its disk holds a system of ours that may not be erased.
+    It is another machine than the one that booted, its disk holds a system of ours that may not be erased, or its GPUs
+    do not fit its pool.
     """
     if record.state not in (State.ARMED, State.INSTALLING):
         return None
@@ -118,7 +123,22 @@ def refused_begin(site: Site, record: MachineRecord, asked: Begin, now: datetime
     is_ours = system.cluster == site.cluster.metadata.name and system.state == "installed"
     if is_ours and system.arm != record.arm and not record.erases_system:
         return transitions.kept(record, now, machine=system.machine)
-    return None
+    return _misfit(site, record, asked, now)
+
+
+def _misfit(site: Site, record: MachineRecord, asked: Begin, now: datetime) -> Change | None:
+    """Return what ends the arm of a machine whose pool does not take its GPUs; None if it does, or it named none."""
+    if asked.facts.gpus is None:
+        return None
+    # Not `listed`: this runs again for each race that the commit loses, and one report is one.
+    machine = site.cluster.machine_by_mac(record.mac)
+    if machine is None:
+        raise NotFound
+    seen = Seen(nvidia_devices(asked.facts.gpus), asked.facts.secure_boot)
+    reason = misfit(site.cluster.pool(machine.pool), seen)
+    if not reason:
+        return None
+    return with_writes(transitions.unfit(record, now, reason=reason), _facts(asked.mac, asked.facts))
 
 
 def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document: Document) -> dict[str, Any]:
@@ -126,13 +146,21 @@ def _granted(cluster: Cluster, record: MachineRecord, image: Manifest, document:
     return {
         "attempt": record.attempts,
         "image": {
-            "url": url_of(cluster, image.disk),
+            "url": _image_url(cluster, record, image),
             "sha256": image.disk.sha256,
             "size": image.disk.size,
             "rawSize": image.raw_size,
         },
         "config": {"url": config, "sha256": document.etag},
     }
+
+
+def _image_url(cluster: Cluster, record: MachineRecord, image: Manifest) -> str:
+    """Return where the installer fetches the image: a maker's over TLS, ours by its sum alone."""
+    machine = cluster.machine_by_mac(record.mac)
+    if machine is None or family_of(cluster.pool(machine.pool)).maker is None:
+        return url_of(cluster, image.disk)
+    return f"{cluster.secure_url}/{path_of(image.disk)}"
 
 
 def _config(site: Site, record: MachineRecord) -> Document:

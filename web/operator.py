@@ -13,6 +13,7 @@ from bootstrap.records import transitions
 from bootstrap.records.ledger import UNKNOWN, Change
 from bootstrap.records.model import DiskChoice, Event, MachineRecord, Stranger
 from bootstrap.states import ON_DISK, RULES, State
+from web import gpus
 from web.answers import Refusal, json_of
 from web.approver import message_of
 from web.listeners import Access, Routes
@@ -42,7 +43,7 @@ def add(routes: Routes, site: Site) -> None:
 
     @routes.post("/v1/machines/<name>/arm", Access.OPERATOR)
     def arm(name: str) -> Response:
-        return jsonify(_arm(site, _listed(site, name)))
+        return jsonify(_arm(site, _listed(site, name), recheck=request.args.get("recheck") == "true"))
 
     @routes.post("/v1/machines/<name>/retire", Access.OPERATOR)
     def retire(name: str) -> Response:
@@ -65,6 +66,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
     machine = site.cluster.machine_by_mac(record.mac)
     state = record.state if machine else State.RETIRED
     reason = record.reason if machine else "no longer in the configuration"
+    pool = site.cluster.pool(machine.pool) if machine else None
     reserved = str(machine.address) if machine and machine.address else None
     shown = json_of(record)
     names = ("mac", "arm", "firmware", "since", "stage", "percent", "attempts", "bootedAt", "contactAt")
@@ -73,7 +75,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "pool": machine.pool if machine else None,
         "state": str(state),
         "reason": reason,
-        "message": _clash(record) or _waits_for(record) or _of_node(record) or record.message or reason,
+        "message": _clash(record) or _waits_for(record) or _of_node(site, record) or record.message or reason,
         "address": record.address or reserved,
         "disk": disk_text(record.disk),
         "joins": record.mac in site.nodes.planned,
@@ -81,6 +83,7 @@ def machine_json(site: Site, record: MachineRecord) -> dict[str, Any]:
         "claim": shown["claim"],
         "accessUntil": f"{record.access_until:%Y-%m-%dT%H:%M:%SZ}" if record.access_until else None,
         "running": shown["running"],
+        "gpu": gpus.told(record, pool),
         "isLooping": record.loop.since is not None,
         "owner": RULES[state].owner,
         "nextStep": RULES[state].next_step.replace("NAME", record.name),
@@ -114,9 +117,13 @@ def _waits_for(record: MachineRecord) -> str:
     return reason if record.state in (State.ARMED, State.INSTALLING) and decision == "wait" else ""
 
 
-def _of_node(record: MachineRecord) -> str:
-    """Return what is to be said of its node, once the machine has claimed to be it."""
-    return record.claim.message if record.claim and record.state in ON_DISK else ""
+def _of_node(site: Site, record: MachineRecord) -> str:
+    """Return what is to be said of its node and its GPUs, once the machine has claimed to be it."""
+    if record.claim is None or record.state not in ON_DISK:
+        return ""
+    machine = site.cluster.machine_by_mac(record.mac)
+    pool = site.cluster.pool(machine.pool) if machine else None
+    return "; ".join(filter(None, (record.claim.message, gpus.message(record, pool))))
 
 
 def disk_text(disk: DiskChoice | None) -> str | None:
@@ -138,20 +145,19 @@ def _stranger_detail(site: Site, stranger: Stranger) -> dict[str, Any]:
     found = site.strangers.inventory(stranger.mac)
     facts = found.model_dump(mode="json", by_alias=True, exclude_defaults=True) if found else None
     events = _of_stranger(site, stranger)
-    return stranger_json(site, stranger) | {
-        "name": stranger.mac,
-        "facts": facts,
-        "events": [json_of(event) for event in events],
-    }
+    told = stranger_json(site, stranger)
+    about = {"name": stranger.mac, "facts": facts, "events": [json_of(event) for event in events]}
+    return told | about | gpus.of_stranger(site, found, told["pools"])
 
 
 def _detail(site: Site, record: MachineRecord) -> dict[str, Any]:
     facts = site.store.get(f"facts/{record.mac}")
     events = site.ledger.events_of(record.mac)[-DETAIL_EVENTS:]
-    return machine_json(site, record) | {
+    about = {
         "facts": json.loads(facts.value) if facts else None,
         "events": [json_of(event) for event in events],
     }
+    return machine_json(site, record) | about | gpus.of_machine(site, record.mac)
 
 
 def called(site: Site, name: str) -> MachineRecord:
@@ -172,7 +178,12 @@ def _listed(site: Site, name: str) -> MachineRecord:
     return record
 
 
-def _arm(site: Site, record: MachineRecord) -> dict[str, Any]:
+def _arm(site: Site, record: MachineRecord, *, recheck: bool) -> dict[str, Any]:
+    """Arm a machine whose GPUs, as it showed them last, fit its pool; with `recheck` only the installer looks."""
+    machine, seen = site.cluster.machine_by_mac(record.mac), gpus.last_seen(site, record.mac)
+    if machine and seen is not None and not recheck:
+        pool = site.cluster.pool(machine.pool)
+        gpus.refuse_misfit(pool, seen, record.name, f"machine arm {record.name}")
     arm_id = site.new_id()
     return _change(
         site,

@@ -1,4 +1,4 @@
-"""Looks after what nginx hands out without asking us: artifacts, the first script, the local boot loaders."""
+"""Looks after what nginx hands out without asking us: artifacts, the first script, loaders for network and disk."""
 
 import hashlib
 import logging
@@ -16,6 +16,7 @@ from bootstrap.records.ledger import Note
 from bootstrap.records.transitions import APPLIANCE
 from bootstrap.render.ipxe import boot_ipxe
 from bootstrap.scrub import Scrubber
+from web.loaders import HttpLoaders
 from web.site import Site
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,14 @@ class Scrubbing:
     """Goes round the files in a thread of its own; the current folder is the work folder."""
 
     def __init__(
-        self, site: Site, scrubber: Scrubber, remake: Callable[[Path], object] = make_localboot
+        self,
+        site: Site,
+        scrubber: Scrubber,
+        loaders: HttpLoaders,
+        remake: Callable[[Path], object] = make_localboot,
     ) -> None:
         self._site = site
+        self._loaders = loaders
         self._scrubber = scrubber
         self._remake = remake
         self._sums = {path: sum_of(path) for path in LOADERS}
@@ -43,7 +49,11 @@ class Scrubbing:
         scrubber.tell = self._tell
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; the loaders are in their place before the first machine asks."""
+        try:
+            self._loaders.look(self._site.cluster.appliance.pxe.loader)
+        except (OSError, FirstlightError) as error:
+            log.warning("the loaders for UEFI HTTP boot could not be placed: %s", error)
         self._thread.start()
 
     def warm(self) -> None:
@@ -61,6 +71,8 @@ class Scrubbing:
         # Documents that are just being replaced look wrong for a moment, not twice.
         if not (is_as_rendered() or is_as_rendered()):
             self._mend_script()
+        for damage in self._loaders.look(self._site.cluster.appliance.pxe.loader):
+            self._tell(damage)
         for path, before in self._sums.items():
             found = sum_of(path)
             if before is not None and found != before:
@@ -100,6 +112,7 @@ class Scrubbing:
 
     def _run(self) -> None:
         read_at = time.monotonic()  # what machines are offered was read when it was first asked for
+        told = ""
         while True:
             try:
                 self.look()
@@ -107,6 +120,13 @@ class Scrubbing:
                 if time.monotonic() - read_at > SCRUB_SECONDS:
                     self._scrubber.again()
                     read_at = time.monotonic()
+                told = ""
+            except (
+                OSError
+            ) as error:  # a full disk, a read-only one: told once, and tried again until it is mended
+                if str(error) != told:
+                    log.warning("could not look after the files: %s", error)
+                told = str(error)
             except Exception:
                 # The thread is the only one of its kind: whatever went wrong, the next round is to happen.
                 log.exception("could not look after the files")

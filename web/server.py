@@ -16,23 +16,27 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
-from bootstrap.errors import FirstlightError, ServeError
+from bootstrap.errors import FirstlightError
 from bootstrap.state import Store
+from bootstrap.state.etcd import EtcdStore
 from bootstrap.state.lastgood import LastGood
-from bootstrap.state.sqlite import SqliteStore
+from bootstrap.stores import DATABASE, open_home
 from web import nginx
+from web.allotting import ReadJoining, allotted
 from web.app import create_app, create_site
 from web.approver import Approver
 from web.bundle import read_rendered
 from web.composing import keep_accepted, read_joining
 from web.credentials import Credentials
+from web.gate import Gate
+from web.hearing import Hearing
 from web.images import CachedImages
+from web.loaders import HttpLoaders
 from web.quiet import OneAMinute
 from web.scrubbing import Scrubbing
 from web.watch import Watcher
 
 SOCKET = Path("run/web.sock")
-DATABASE = Path("state/state.db")
 # Handlers are short; most of these wait for the one writer's sync of the disk.
 THREADS = 32
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -42,7 +46,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until SIGTERM; the current folder is the work folder."""
-    cache = _arguments().cache
+    arguments = _arguments()
     set_up_logging()
     SOCKET.unlink(missing_ok=True)
     server = Server(
@@ -60,14 +64,17 @@ def main() -> None:
     )
     # granian makes the path absolute; a socket's path ends at 107 bytes, and work folders may lie deep.
     server.bind_uds = SOCKET
-    server.serve(target_loader=partial(load, cache), wrap_loader=False)
+    server.serve(target_loader=partial(load, arguments.cache, arguments.records), wrap_loader=False)
 
 
-def load(cache: Path) -> Callable[..., Any]:
-    """Return the application, in the worker process; end that with the reason if it is not possible."""
+def load(cache: Path, records: Path) -> Callable[..., Any]:
+    """Return the application, in the worker process; end that with the reason if it is not possible.
+
+    `records` is the folder of what deploy.py reads of accepted machines: the work folder, or a container's own.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
-        store = open_store()
+        store = opened()
         images = CachedImages(cache)
         site = create_site(
             store,
@@ -75,36 +82,46 @@ def load(cache: Path) -> Callable[..., Any]:
             read_rendered=partial(read_rendered, Path()),
             is_nginx_up=nginx.is_up,
             connect=Credentials(),
-            read_joining=read_joining,
-            keep_accepted=keep_accepted,
+            read_joining=_joining(store, records),
+            keep_accepted=partial(keep_accepted, records),
         )
         app = create_app(site)
     except FirstlightError as error:
         log.critical("web cannot start: %s", error)
         sys.exit(error.exit_code)
-    LastGood(DATABASE).start()
+    if isinstance(store, EtcdStore):
+        Hearing(site).start()
+    else:
+        LastGood(DATABASE).start()
     Watcher(site).start()
     site.access_log.start()
     Approver(site).start()
-    Scrubbing(site, images.scrubber).start()
+    Gate(site).start()
+    Scrubbing(site, images.scrubber, HttpLoaders(cache)).start()
     # What is loaded now stays: the garbage collector need not look through ten thousand machines again and again.
     gc.collect()
     gc.freeze()
     return app.wsgi_app
 
 
-def open_store() -> Store:
+def _joining(store: Store, records: Path) -> ReadJoining:
+    """Return what reads how machines join, with the pod subnets of all who share `store`."""
+    ask = partial(read_joining, records)
+    return allotted(store, records, ask) if isinstance(store, EtcdStore) else ask
+
+
+def opened() -> Store:
     """Return the store that the configuration names.
 
     Raises:
-        ServeError: it is one that does not exist yet.
-        StateError: it cannot be opened.
+        ServeError: nothing is rendered.
+        StateError: it cannot be opened, does not answer, or the state is elsewhere.
+        PreflightError: a certificate for it cannot be read.
     """
-    kind = read_rendered(Path()).cluster.appliance.store
-    if kind != "sqlite":
-        raise ServeError(f"appliance.store: {kind} is not there yet; write sqlite")
-    DATABASE.parent.mkdir(mode=0o700, exist_ok=True)
-    return SqliteStore(DATABASE)
+    store = open_home(read_rendered(Path()).cluster, Path())
+    if isinstance(store, EtcdStore):
+        store.sweep()
+    return store
 
 
 def set_up_logging() -> None:
@@ -120,6 +137,7 @@ def set_up_logging() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web.server")
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--records", type=Path, default=Path())
     return parser.parse_args()
 
 

@@ -23,12 +23,15 @@ from bootstrap.render.node import Joining, revision_of
 from bootstrap.state import Put, Store
 from web.accesslog import AccessLog
 from web.answers import Refusal
-from web.composing import machine_documents, shared
+from web.composing import machine_documents, refuse_moved_subnets, shared
 from web.credentials import Connect, nowhere
 from web.images import Images
 from web.limits import (
     MACHINE_BURST,
     MACHINE_RATE,
+    REPORT_BURST,
+    REPORT_KEYS,
+    REPORT_RATE,
     SIGHTING_BURST,
     SIGHTING_RATE,
     UNKNOWN_BURST,
@@ -72,7 +75,8 @@ class Site:
 
     `cluster` is replaced as a whole by `load`; a handler takes it once and keeps to it. `nodes` too. `host_nodes` are
     the nodes that are control-plane hosts, by name, as the cluster showed them last. `changing` is held by who takes
-    new machines into the cluster. `discovery` is the document of machines that nobody listed.
+    new machines into the cluster. `gate_trouble` is why the gate could not look after nodes with GPUs in its last
+    round, empty if it could. `discovery` is the document of machines that nobody listed.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Site:
         self.alarms = Alarms(self.ledger, clock)
         self.documents = Documents(store)
         self.machine_buckets = Buckets(clock, per_second=MACHINE_RATE, burst=MACHINE_BURST)
+        self.report_buckets = Buckets(clock, per_second=REPORT_RATE, burst=REPORT_BURST, most=REPORT_KEYS)
         self.sighting_buckets = Buckets(clock, per_second=SIGHTING_RATE, burst=SIGHTING_BURST)
         self.unknown_buckets = Buckets(clock, per_second=UNKNOWN_RATE, burst=UNKNOWN_BURST)
         self.nodes = Nodes(b"", {})
@@ -110,6 +115,7 @@ class Site:
         self._is_nginx_up = is_nginx_up
         self.read_joining = read_joining
         self._keep_accepted = keep_accepted
+        self.gate_trouble = ""
         self.changing = threading.RLock()
         self.discovery = b""
         self.cluster = self.load()
@@ -141,7 +147,7 @@ class Site:
         """Return `rendered` with the machines that were accepted since, and their documents.
 
         Raises:
-            StateError: what they need could not be read or written.
+            StateError: what they need could not be read or written, or contradicts what was rendered.
         """
         stored = self.accepted()
         found = self._keep_accepted(stored)
@@ -153,6 +159,7 @@ class Site:
         if not more or not rendered.ca:
             return Rendered(cluster, rendered.documents, rendered.shared, rendered.ca)
         joining = self.read_joining(cluster)
+        refuse_moved_subnets(rendered.shared, joining)
         documents = machine_documents(cluster, more, rendered.ca, joining)
         return Rendered(
             cluster, {**rendered.documents, **documents}, shared(joining) or rendered.shared, rendered.ca
@@ -165,10 +172,24 @@ class Site:
             NotFound: the configuration does not list it.
             Refusal: 429, it reports too often.
         """
+        return self._listed(mac, self.machine_buckets, mac)
+
+    def signing(self, mac: str, address: str) -> Machine:
+        """Return the machine in whose name `address` sends what it has signed, if it may send one now.
+
+        Before the signature is looked at nobody knows who it is: junk in a machine's name is counted for its sender.
+
+        Raises:
+            NotFound: the configuration does not list it.
+            Refusal: 429, it reports too often.
+        """
+        return self._listed(mac, self.report_buckets, f"{mac} {address}")
+
+    def _listed(self, mac: str, buckets: Buckets, key: str) -> Machine:
         machine = self.cluster.machine_by_mac(mac)
         if machine is None:
             raise NotFound
-        if not self.machine_buckets.take(mac):
+        if not buckets.take(key):
             raise Refusal(429, "too many reports; wait a little")
         return machine
 

@@ -18,6 +18,7 @@ from bootstrap.records.ledger import UNKNOWN, Change
 from bootstrap.records.model import Event, MachineRecord
 from web.accesslog import SHOWN
 from web.answers import Refusal
+from web.images import image_of
 from web.listeners import Access, Routes
 from web.site import Site
 
@@ -87,7 +88,9 @@ def _about(site: Site, name: str, mac: str) -> About:
 def _requests(site: Site, mac: str) -> list[Request]:
     """Return what the machine asked nginx for, with artifacts called what they are to its image."""
     machine = site.cluster.machine_by_mac(mac)
-    image = site.images(site.cluster.pool(machine.pool)) if machine else None
+    record = site.ledger.machine(mac)
+    pin = record.pin if record else None
+    image = image_of(site.images, site.cluster.pool(machine.pool), pin) if machine else None
     parts = {"kernel": image.kernel, "initrd": image.initrd, "image": image.disk} if image else {}
     names = {part.sha256[:SHOWN]: what for what, part in reversed(parts.items())}
     return [

@@ -4,12 +4,13 @@ from typing import Any
 
 from bootstrap.model import mac_from
 from bootstrap.records.evidence import told
-from bootstrap.records.inventory import brief
+from bootstrap.records.inventory import Inventory, brief
 from bootstrap.records.matching import matching_pools
 from bootstrap.records.model import Stranger
 from bootstrap.states import State
 from web import evidence
 from web.answers import json_of
+from web.gpus import misfit, seen_in
 from web.site import Site
 
 MOST_NAMED = 16
@@ -31,6 +32,12 @@ def problem_of(site: Site, stranger: Stranger) -> str:
     return stranger.contradiction or told(clashes, evidence.names(site, clashes))
 
 
+def misfit_of(site: Site, found: Inventory | None) -> str:
+    """Return why the one pool that describes a machine does not take its GPUs; empty if it does, or there is none."""
+    pools = matching_pools(site.cluster, found) if found else []
+    return misfit(pools[0], seen_in(found)) if found and len(pools) == 1 else ""
+
+
 def card_of(site: Site, mac: str) -> str:
     """Return the name of the listed machine that has the card `mac` too; empty if there is none."""
     other = site.identities.other_card(mac, lambda one: site.cluster.machine_by_mac(one) is not None)
@@ -42,12 +49,13 @@ def stranger_json(site: Site, stranger: Stranger) -> dict[str, Any]:
     """Return an unlisted machine as the operator sees it."""
     problem, owner = problem_of(site, stranger), card_of(site, stranger.mac)
     found = site.strangers.inventory(stranger.mac)
-    pools = [pool.name for pool in matching_pools(site.cluster, found)] if found else []
+    pools = matching_pools(site.cluster, found) if found else []
     state = State.CONFLICT if problem else State.DISCOVERED
     return json_of(stranger) | {
         "state": str(state),
         "reason": problem,
         "belongsTo": owner,
-        "pools": pools,
+        "pools": [pool.name for pool in pools],
+        "misfit": misfit_of(site, found),
         "inventory": brief(found) if found else "",
     }

@@ -25,7 +25,7 @@ from bootstrap.disk import write_file
 from bootstrap.errors import ApplyError, FirstlightError, HostError, UsageError
 from bootstrap.etcd import Credentials
 from bootstrap.host_errors import KeyChanged, Locked, UnknownKey
-from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes.access import Access
 from bootstrap.kubernetes.marks import marks_of
 from bootstrap.kubernetes.tree import HostTree
 from bootstrap.model import Cluster

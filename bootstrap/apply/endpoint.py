@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bootstrap.errors import ApiDown, ApiRefused, FirstlightError
-from bootstrap.kubernetes.api import CONFLICT, NOT_FOUND, Access, Api
+from bootstrap.kubernetes.access import Access
+from bootstrap.kubernetes.api import CONFLICT, Api
+from bootstrap.kubernetes.connection import NOT_FOUND
 from bootstrap.kubernetes.leaving import Leave, leave
 from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.memory import in_memory

@@ -13,7 +13,7 @@ from bootstrap.apply import endpoint
 from bootstrap.apply.asking import Identity, Question, ask
 from bootstrap.environment import ROOT
 from bootstrap.errors import ApplyError
-from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes.access import Access
 from bootstrap.kubernetes.marks import Marks
 from bootstrap.model.kubernetes import Host
 from bootstrap.ssh import Connections

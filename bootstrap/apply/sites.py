@@ -9,8 +9,8 @@ from bootstrap.allotment import pod_subnets
 from bootstrap.apply.control_plane import Site
 from bootstrap.etcd import Credentials
 from bootstrap.keys import FOLDER, first_binder_keys, node_certificate_for
-from bootstrap.kubernetes import rbac
-from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes import rbac, runtimes
+from bootstrap.kubernetes.access import Access
 from bootstrap.kubernetes.control_plane import host_tree
 from bootstrap.kubernetes.tree import HostTree, LocalFile
 from bootstrap.lab.hosts import with_host_keys
@@ -79,7 +79,7 @@ def site_of(
         way=way_of(cluster, work),
         etcd_client=_etcd_client(keyring) if cluster.etcd.members else None,
         access=access_of(cluster, work),
-        objects=rbac.objects(),
+        objects=(*rbac.objects(), *runtimes.objects(cluster)),
         binder=lambda: first_binder_keys(cluster, work, datetime.now(UTC), passphrase),
         certify=lambda name, request: node_certificate_for(
             cluster, keyring, name, request, datetime.now(UTC)

@@ -142,7 +142,7 @@ def _write(new: Path, manifest: Manifest, parts: tuple[Part, ...]) -> None:
             size = _add(stream, NAME, len(text), OWNER_ONLY, text)
             for member, source in parts:
                 size += _add(stream, member.path, member.size, member.mode, source)
-            stream.write(bytes(-size % END_BYTES or END_BYTES))
+            stream.write(bytes(2 * BLOCK + -(size + 2 * BLOCK) % END_BYTES))
         raw.flush()
         os.fsync(raw.fileno())
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bootstrap import etcd
+from bootstrap import etcd, stores
 from bootstrap.backup.archive import Part, part, write_archive
 from bootstrap.backup.manifest import (
     CONFIG,
@@ -28,7 +28,10 @@ from bootstrap.backup.snapshot import why_damaged
 from bootstrap.errors import BackupError, UsageError
 from bootstrap.keys import FOLDER as PKI
 from bootstrap.model import Cluster
+from bootstrap.state import Store
 from bootstrap.state.lastgood import copy_to
+from bootstrap.state.moving import copied
+from bootstrap.state.sqlite import SqliteStore
 from bootstrap.workplace import Workplace
 from certs.secret import Secret
 
@@ -56,8 +59,8 @@ def backup(site: Site, file: Path, now: datetime) -> Manifest:
 
     Raises:
         UsageError: there is nothing to back up, or `file` is there already.
-        BackupError: something there cannot go into a backup.
-        StateError: the store is damaged.
+        BackupError: something there cannot go into a backup, or the state is in another store.
+        StateError: the store is damaged, or does not answer.
         OSError: the disk is full or refuses.
     """
     work = site.place.work
@@ -95,12 +98,45 @@ def _parts(site: Site, folder: Path) -> Iterator[Part]:
         source = work / path
         mode = FOR_ALL if source.stat().st_mode & 0o077 else OWNER_ONLY
         yield part(path, source.read_bytes(), mode)
-    if (work / STATE).exists():
-        copy = folder / Path(STATE).name
-        copy_to(work / STATE, copy)
+    copy = folder / Path(STATE).name
+    if site.cluster.appliance.store == "etcd":
+        _copy_shared(site, copy)
+    elif (work / STATE).exists():
+        _copy_file(site, copy)
+    if copy.exists():
         yield part(STATE, copy, OWNER_ONLY)
     if (folder / SNAPSHOT).exists():
         yield part(SNAPSHOT, folder / SNAPSHOT, OWNER_ONLY)
+
+
+def _copy_file(site: Site, target: Path) -> None:
+    """Make `target` a copy of the file in the work folder; raises BackupError, StateError."""
+    copy_to(site.place.work / STATE, target)
+    copy = SqliteStore(target)
+    try:
+        _refuse_elsewhere(site, copy)
+    finally:
+        copy.close()
+
+
+def _copy_shared(site: Site, target: Path) -> None:
+    """Make `target` a file with what is in the etcd of the appliance at one moment; raises BackupError, StateError."""
+    shared = stores.open_shared(site.cluster, site.place.work, moves=True)
+    try:
+        _refuse_elsewhere(site, shared)
+        file = SqliteStore(target)
+        try:
+            copied(shared, file)
+        finally:
+            file.close()
+    finally:
+        shared.close()
+
+
+def _refuse_elsewhere(site: Site, store: Store) -> None:
+    """Refuse a store that was left, or is half a copy: brought back, it would be a state of the past."""
+    if why := stores.why_elsewhere(site.cluster, site.place.work, store):
+        raise BackupError(f"the state is not in the store of which this would be a backup: {why}")
 
 
 def _files(work: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from bootstrap import background, failpoints
+from bootstrap import background, failpoints, stores
 from bootstrap.backup import revoked
 from bootstrap.backup.archive import CHUNK, Content, read_archive, read_manifest
 from bootstrap.backup.manifest import FILES, FOLDERS, OWNER_ONLY, SNAPSHOT, STATE, Manifest, Member
@@ -35,7 +35,7 @@ RECORD = "restored.json"
 """Says which restore made the work folder: the one whose stamp is in the name of what it left, if it was cut off."""
 EPOCH = "meta/epoch"
 """Key of the store: how often it was brought back from a backup."""
-KEPT = ("lab", "log", "run/lock", "run/operator", "run/leases")
+KEPT = ("lab", "log", "run/lock", "run/operator", "run/leases", "run/tftp-learned")
 """What stays in the work folder, because it is of this computer and in no backup."""
 SLACK_BYTES = 64 << 20
 BETWEEN = ".old"
@@ -79,7 +79,7 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
     """
     place, stamp = order.place, f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
     work = place.work.resolve()  # a link to another disk stays one
-    _refuse_running(place)
+    refuse_running(place)
     _settle_leftovers(work)
     _refuse(order, read_manifest(order.file))
     staged = work.with_name(f"{work.name}.restoring-{stamp}")
@@ -99,7 +99,8 @@ def restore(order: Order, now: datetime, new_id: Callable[[], str] | None = None
     return Restored(manifest=manifest, aside=_set_aside(staged, aside), **result)
 
 
-def _refuse_running(place: Workplace) -> None:
+def refuse_running(place: Workplace) -> None:
+    """Return if nothing of the cluster's appliance or lab runs on this computer; raises UsageError."""
     parts = ((place.work / "run" / f"{name}.pid", name) for name in ("web", "pxe"))
     running = background.pid_of(place) or next(
         filter(None, (running_pid(file, f" -m {name} ", f" --work {place.work} ") for file, name in parts)),
@@ -163,7 +164,7 @@ def _close(
     order: Order, manifest: Manifest, staged: Path, now: datetime, new_id: Callable[[], str]
 ) -> Mapping[str, tuple[str, ...]]:
     """End in the staged store what may not come back; return the values of a `Restored`."""
-    present, notes = _present(order.place.work, staged)
+    present, notes = _present(order.cluster, order.place.work, staged)
     if not (staged / STATE).exists() and not present:
         _refuse_unknown(order, {})
         return {"members": (), "closed": (), "notes": notes}
@@ -189,8 +190,10 @@ def _opened(file: Path, staged: Path) -> SqliteStore:
         raise BackupError(f"{file}: the store in it is damaged ({why}); take another backup") from error
 
 
-def _present(work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
+def _present(cluster: Cluster, work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
     """Return the machines as the store of today knows them, and what to say if it cannot be read."""
+    if cluster.appliance.store == "etcd":
+        return _shared(cluster, work)
     if not (work / STATE).exists():
         return {}, ()
     copy = staged / "present.db"
@@ -205,6 +208,18 @@ def _present(work: Path, staged: Path) -> tuple[dict[str, MachineRecord], tuple[
         return {}, (f"what was retired since cannot be read: {error}",)
     finally:
         copy.unlink(missing_ok=True)
+
+
+def _shared(cluster: Cluster, work: Path) -> tuple[dict[str, MachineRecord], tuple[str, ...]]:
+    """Return the machines as the appliance's etcd knows them, and what to do about what stays there."""
+    more = "etcd has the state of before: `store migrate --to etcd --replace` puts the restored one there"
+    store = stores.open_shared(cluster, work, moves=True)
+    try:
+        return {record.mac: record for record in Ledger(store, datetime.now).machines()}, (more,)
+    except StateError as error:
+        return {}, (f"what was retired since cannot be read: {error}", more)
+    finally:
+        store.close()
 
 
 def _refuse_unknown(order: Order, records: Mapping[str, MachineRecord]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,9 +22,12 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 usage or config, 70 our bug, 130 Ctrl-C."""
-    from bootstrap.cli.main import cli  # noqa: PLC0415  # so that importing this room loads no verb
-
     try:
+        from bootstrap.cli.main import cli  # noqa: PLC0415  # so that importing this room loads no verb
+
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, {signal.SIGINT}
+        )  # bootstrap.environment may have let it wait
         result = cli.main(args=list(arguments), prog_name="deploy.py", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that went away can still be told from a bug
     except (click.exceptions.Abort, KeyboardInterrupt):

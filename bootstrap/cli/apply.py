@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from bootstrap import steps
+from bootstrap.adding.bring import Brought
 from bootstrap.apply.control_plane import Looked, apply_cluster, plan_cluster
 from bootstrap.apply.plan import Put, changes_something, text_of
 from bootstrap.apply.run import Outcome
@@ -22,6 +23,7 @@ from bootstrap.progress import silent
 
 HEADINGS = ("HOST", "STATE", "CHANGES", "ERROR")
 STEPS = 4  # check, keys, programs, apply
+EXIT_PARTLY = 3
 
 
 @click.command()
@@ -35,7 +37,7 @@ def apply(call: Call, limit: tuple[str, ...], dry_run: bool) -> int:  # noqa: FB
 
     Files that differ are put in their places; units restart only if something that they read changed, one host at a
     time. A second run changes nothing; a run that was cut off goes on where it was. Exits 3 if only some hosts are
-    done.
+    done. The addons of the configuration follow, if all hosts are done (docs/addons.md).
     """
     cluster = call.cluster()
     must_have_hosts(cluster)
@@ -53,14 +55,14 @@ def must_have_hosts(cluster: Cluster) -> None:
 
 def apply_to(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> int:
     """Bring the hosts called `limit` (none: all) to the configuration, print what came of it, return the exit code."""
-    outcome = _applied(call, cluster, limit)
+    outcome, brought = _applied(call, cluster, limit)
     rows = [_row(outcome, name) for name in outcome.touched]
-    emit(call.output, outcome.to_data(), HEADINGS, rows)
-    return outcome.exit_code
+    emit(call.output, {**outcome.to_data(), "addons": brought.to_data()}, HEADINGS, rows)
+    return outcome.exit_code or (EXIT_PARTLY if brought.failed else 0)
 
 
-def _applied(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> Outcome:
-    screen = Screen(stderr(), total=STEPS)
+def _applied(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> tuple[Outcome, Brought]:
+    screen = Screen(stderr(), total=STEPS + steps.has_addons(cluster))
     steps.check(call.paths(), cluster, screen)
     place = call.place(cluster)
     secret = passphrase()
@@ -72,7 +74,9 @@ def _applied(call: Call, cluster: Cluster, limit: tuple[str, ...]) -> Outcome:
         with screen.step("programs") as progress:
             trees = trees_of(cluster, place, keyring, base=call.base(), progress=progress)
         site = site_of(cluster, place.work, keyring, trees, passphrase=secret, ask=asking())
-        return apply_cluster(site, screen, datetime.now(UTC), limit=limit)
+        outcome = apply_cluster(site, screen, datetime.now(UTC), limit=limit)
+        has_addons = outcome.is_whole and steps.has_addons(cluster)
+        return outcome, steps.addons(run) if has_addons else Brought()
 
 
 def host_changes(call: Call, cluster: Cluster, *, limit: tuple[str, ...] = ()) -> str:

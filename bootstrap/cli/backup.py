@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bootstrap import stores
 from bootstrap.apply.sites import way_of
 from bootstrap.backup.collect import Site
 from bootstrap.backup.collect import backup as make_backup
@@ -15,6 +16,7 @@ from bootstrap.backup.snapshot import steps
 from bootstrap.cli.main import VERSION, Call
 from bootstrap.cli.results import emit, stderr
 from bootstrap.errors import UsageError
+from bootstrap.handover import fence
 
 EXIT_PARTLY = 3
 HEADINGS = ("FILE", "CLUSTER", "TAKEN", "MEMBERS", "BYTES", "ETCD")
@@ -34,10 +36,17 @@ def backup(call: Call, file: Path) -> int:
     if not place.work.is_dir():
         raise UsageError(f"cluster {place.name} has nothing in {place.work}: there is nothing to back up")
     with place.locked():
+        if cluster.appliance.store == "etcd":
+            stores.bring_credentials(cluster, call.base(), place.work)
         wrap = way_of(cluster, place.work).wrap
         site = Site(cluster=cluster, place=place, configs=call.paths(), version=VERSION, wrap=wrap)
         manifest = make_backup(site, file.absolute(), datetime.now(UTC))
+        standing = fence.read(place.work)
     _show(call, file, manifest)
+    if standing is not None:
+        stderr().print(
+            f"the state in it is of before the handover: what is newer is on {standing.node}; handover --back brings it"
+        )
     if manifest.etcd_missing:
         stderr().print(
             f"no snapshot of etcd is in it: {manifest.etcd_missing}; run this again when etcd answers"
@@ -62,7 +71,10 @@ def restore(call: Call, file: Path, force: bool, retired: tuple[str, ...]) -> No
     """
     cluster = call.cluster()
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     with place.locked():
+        if cluster.appliance.store == "etcd":
+            stores.bring_credentials(cluster, call.base(), place.work)
         order = Order(file=file.absolute(), cluster=cluster, place=place, is_forced=force, retired=retired)
         done = bring_back(order, datetime.now(UTC))
     _show(call, file, done.manifest)

@@ -10,8 +10,10 @@ from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
 from bootstrap.cli.results import stderr
 from bootstrap.disk import read_bundle, write_bundle
+from bootstrap.gpu.machine import choices as gpu_choices
 from bootstrap.joining import joining
 from bootstrap.keys import ensure_keys, preview_keys
+from bootstrap.mirror.adopt import not_yet
 from bootstrap.model import Cluster
 from bootstrap.node_programs import recorded
 from bootstrap.plan import plan as compare
@@ -55,8 +57,10 @@ def plan(call: Call) -> None:
     bundle = render_bundle(with_lab_key(cluster, place.work, make=False), public, nodes)
     lines = keys.lines if keys.keyring.news else ()  # that all was kept is no change
     changes = compare(read_bundle(place.bundle), bundle, keys=lines)
+    sys.stdout.write("".join(f"{line}\n" for line in gpu_choices(cluster)))
     sys.stdout.write("\n".join(changes.lines or ("nothing changes",)) + "\n" + changes.diff)
     sys.stdout.write(_hosts(call, cluster, was_applied=bool(recorded(place.work))))
+    sys.stdout.writelines(not_yet(cluster, call.base(), place.cache))
 
 
 def _hosts(call: Call, cluster: Cluster, *, was_applied: bool) -> str:

@@ -43,8 +43,8 @@ def up(call: Call) -> None:
     cluster = call.cluster()
     place = call.place(cluster)
     with place.locked(), Screen(stderr(), total=1).step("lab up") as progress:
-        packages.ensure(packages.LAB, progress)
-        rack.up(progress, host.for_lab(cluster, place.cache, progress))
+        packages.ensure(packages.for_lab(bmcs=rack.has_bmcs), progress)
+        rack.up(progress, host.for_lab(cluster, place.cache, progress), call.base())
 
 
 @lab.command()

@@ -21,6 +21,9 @@ from bootstrap.status import HEADINGS, alarm_lines, is_broken, rows, stranger
 
 REFRESH_SECONDS = 1.0
 EXIT_PARTLY = 3
+RECHECK = (
+    "Although its GPUs did not fit its pool when it was looked at: the installer looks before it writes."
+)
 EVENT_HEADINGS = ("TIME", "MACHINE", "WHAT", "DECISION", "REASON")
 
 
@@ -134,23 +137,32 @@ def explain_(call: Call, name: str) -> int:
 @click.option(
     "--resolve", is_flag=True, help="Although another machine claims the same, or it contradicts itself."
 )
+@click.option("--recheck", is_flag=True, help=RECHECK)
 @click.pass_obj
-def accept(call: Call, name: str, pool: str, as_name: str, resolve: bool) -> None:  # noqa: FBT001  # click calls it
+def accept(  # noqa: PLR0917  # click calls it, by name
+    call: Call,
+    name: str,
+    pool: str,
+    as_name: str,
+    resolve: bool,  # noqa: FBT001  # as above
+    recheck: bool,  # noqa: FBT001  # as above
+) -> None:
     """Make the discovered machine NAME (its MAC address) part of the cluster, and let it install now.
 
     A disk that holds data or a system of this cluster is not erased by this. With --resolve, NAME may be a known
     machine in conflict: what it contradicts then counts for nothing, and it waits to be armed.
     """
     asked = operator(call)
-    show(call, [asked.accept(name, pool=pool, as_name=as_name, resolve=resolve)])
+    show(call, [asked.accept(name, pool=pool, as_name=as_name, resolve=resolve, recheck=recheck)])
 
 
 @machine.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--cycle", is_flag=True, help="Then cut its power and let it boot from the network, now.")
+@click.option("--recheck", is_flag=True, help=RECHECK)
 @click.pass_obj
-def arm(call: Call, name: str, yes: bool, cycle: bool) -> int:  # noqa: FBT001  # click calls it
+def arm(call: Call, name: str, yes: bool, cycle: bool, recheck: bool) -> int:  # noqa: FBT001  # click calls it
     """Let the machine NAME install once more at its next boot. ERASES its selected disk then.
 
     Exits 3 if it is armed, and --cycle could not be done.
@@ -161,7 +173,7 @@ def arm(call: Call, name: str, yes: bool, cycle: bool) -> int:  # noqa: FBT001  
         disk = found.get("disk") or "the disk that its rule selects"
         confirm(f"{name} ({found['mac']}): erase {disk} and install at the next boot?")
     then = _power(call, name, "netboot-and-cycle") if cycle else _nothing
-    show(call, [asked.act(name, "arm")])
+    show(call, [asked.act(name, "arm", recheck=recheck)])
     return then()
 
 

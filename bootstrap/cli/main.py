@@ -41,6 +41,11 @@ VERBS = {
         "power",
         "Switch machines on and off, cycle them, or let them boot from the network next.",
     ),
+    "gpu": (
+        "gpus",
+        "gpu",
+        "Show GPUs (`status`), run a Job on one (`run-sample`), or bring another driver (`upgrade`, erases disks).",
+    ),
     "events": ("machines", "events", "Show what happened, oldest first. Changes nothing."),
     "check": ("configuration", "check", "Check the configuration: every problem at once. Changes nothing."),
     "schema": (
@@ -60,6 +65,11 @@ VERBS = {
         "apply",
         "Bring the control-plane hosts to the configuration over SSH; restarts only what changed.",
     ),
+    "addon": (
+        "addons",
+        "addon",
+        "List, compare, apply or remove what runs on top of the cluster, or print it (`render`).",
+    ),
     "kubeconfig": (
         "kubeconfig",
         "kubeconfig",
@@ -76,11 +86,21 @@ VERBS = {
         "restore",
         "Bring keys and state back from a backup; ends every arm. Of etcd it changes nothing.",
     ),
+    "handover": (
+        "handover",
+        "handover",
+        "Move the appliance into the cluster (--to cluster), or bring it back (--back). Needs root.",
+    ),
     "image": ("images", "image", "Build or list operating system images. `build` needs root."),
     "mirror": (
         "mirror",
         "mirror",
         "Fetch all that the cluster is made from into one folder, read it again, or list it.",
+    ),
+    "store": (
+        "store",
+        "store",
+        "Move the state of the machines to etcd or back (`migrate`). The appliance must be down.",
     ),
     "lab": ("lab", "lab", "Use the virtual rack: up, down, exec, console, power. Needs root."),
 }
@@ -117,9 +137,12 @@ class Call:
         """
         from bootstrap import accepted  # noqa: PLC0415  # pydantic is slow to import, --help must not pay
         from bootstrap.config import load  # noqa: PLC0415  # as above
+        from bootstrap.containers.serving import bring_back  # noqa: PLC0415  # as above
 
         cluster = load(self.paths())
-        return accepted.composed(cluster, accepted.read(self.place(cluster).work))
+        place = self.place(cluster)
+        bring_back(place)
+        return accepted.composed(cluster, accepted.read(place.work))
 
     def base(self) -> Path:
         """Return the folder where relative paths of the cluster begin: that of the last file."""

@@ -39,10 +39,10 @@ def targets_of(call: Call, names: Sequence[str]) -> tuple[Target, ...]:
 
 
 def tell_failures(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Say in a line each on stderr which machines were not switched and why, and return those."""
+    """Say in a line each on stderr which machines were not switched and why, and return those; say remarks too."""
     failed = tuple(outcome for outcome in outcomes if outcome.error)
-    for outcome in failed:
-        stderr().print(outcome.error)
+    for text in (text for outcome in outcomes for text in (outcome.error, outcome.remark) if text):
+        stderr().print(text)
     return failed
 
 

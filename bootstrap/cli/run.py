@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from bootstrap import steps
+from bootstrap.adding.bring import Brought
 from bootstrap.cli.apply import asking
 from bootstrap.cli.main import Call
 from bootstrap.cli.passphrase import passphrase
@@ -17,9 +18,11 @@ from bootstrap.containers.serving import Containers
 from bootstrap.disk import finish_bundle
 from bootstrap.engines import EngineName, engine_of
 from bootstrap.errors import PreflightError, UsageError
+from bootstrap.handover import fence
 from bootstrap.model import Cluster
 from bootstrap.serve import serve as run_appliance
 from bootstrap.status import HEADINGS, is_broken, is_done, rows
+from bootstrap.stores import bring_credentials
 from bootstrap.watch import machines_until_settled
 
 EXIT_FAILED = 1
@@ -46,6 +49,7 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
     steps.check(call.paths(), cluster, screen)
     require_root("up")
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     undo = steps.Undo([])
     interrupt_on_sigterm()
     with place.locked():
@@ -76,7 +80,8 @@ def up(call: Call, wait: bool, timeout: float | None) -> int:  # noqa: FBT001  #
 def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[tuple[str, ...], int]:
     """Do the steps from keys to serve, and say so if nothing changed.
 
-    Return the machines just switched on, and 0, or EXIT_PARTLY if a control-plane host is not as it should be.
+    Return the machines just switched on, and 0, or EXIT_PARTLY if a control-plane host, an image or an addon is not as
+    it should be.
     """
     keyring = steps.keys(run)
     found = steps.programs(run)
@@ -85,16 +90,20 @@ def bring_up(run: steps.Run, undo: steps.Undo) -> tuple[tuple[str, ...], int]:
     built = steps.build_images(run)
     rack = steps.lab_up(run, undo)
     outcome = steps.apply(run, keyring, found)
+    is_whole = outcome is None or not outcome.exit_code
+    brought = steps.addons(run) if is_whole and steps.has_addons(run.cluster) else Brought()
     switched_on = steps.serve(run, rack, undo, changed=changed)
     applied = outcome.changes if outcome else 0
-    if not (undo.actions or changed or built or applied or switched_on):
+    is_well = is_whole and not built.stays and not brought.failed
+    did = undo.actions or changed or built.names or applied or brought.changed or switched_on
+    if is_well and not did:
         run.reporter.say("nothing changed: everything runs as the configuration says")
-    return switched_on, EXIT_PARTLY if outcome and outcome.exit_code else 0
+    return switched_on, 0 if is_well else EXIT_PARTLY
 
 
 def _steps(cluster: Cluster) -> int:
     """Return how many steps `up` has."""
-    return 6 + bool(cluster.lab) + 2 * bool(cluster.control_plane.hosts)
+    return 6 + bool(cluster.lab) + 2 * bool(cluster.control_plane.hosts) + steps.has_addons(cluster)
 
 
 def report(call: Call, run: steps.Run, fresh: Mapping[str, datetime], timeout_seconds: float) -> int:
@@ -160,12 +169,19 @@ def serve(call: Call, engine: EngineName | None, prepare: bool) -> None:  # noqa
     cluster = call.cluster()
     require_root("serve")
     place = call.place(cluster)
+    fence.refuse(place.work, place.name)
     finish_bundle(place.bundle)
     if not (place.bundle / "web" / "nginx.conf").is_file():
         raise PreflightError(
             f"{place.bundle} holds no documents; run `up`, or `render` and `image build`, first"
         )
     runner = engine_of(place, cluster, engine)
+    if cluster.appliance.store == "etcd":
+        if isinstance(runner, Containers):
+            raise UsageError(
+                "the web container cannot reach etcd yet: serve with --engine native, or store: sqlite"
+            )
+        bring_credentials(cluster, call.base(), place.work)
     if isinstance(runner, Containers):
         screen = Screen(stderr(), total=1)
         with screen.step("container images") as progress:

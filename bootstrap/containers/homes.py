@@ -12,14 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from bootstrap import sums
+from bootstrap.containers.records import Records
 from bootstrap.containers.table import (
     CONTAINERS,
     HOMES,
+    KEPT_BY_PXE,
     KEYS,
-    NOT_FOR_WEB,
-    PXE_DOCUMENTS,
     Container,
     Name,
+    is_for,
 )
 from bootstrap.workplace import Workplace
 
@@ -29,10 +30,9 @@ LINKS = {
     "pxe.ready": "pxe/run/pxe.ready",
 }
 """In `run`: where the other verbs look, and what is there while containers run."""
-LEASES = "leases"
 LAST = ("web/boot.ipxe", sums.NAME)
 """Copied after the rest: web looks at both all the time, and they must agree."""
-READABLE, SECRET = 0o444, 0o400
+READABLE, SECRET, OWN_FILE = 0o444, 0o400, 0o600
 OPEN_FOLDER, OWN_FOLDER = 0o755, 0o700
 
 Stamp = tuple[int, ...]
@@ -44,6 +44,7 @@ class Homes:
     def __init__(self, place: Workplace) -> None:
         self._place = place
         self._stamp: Stamp | None = None
+        self._records = Records(place.work, self._home("web") / "records", _put_for_web)
 
     def run_folder(self, name: Name) -> Path:
         """Return what a container calls /work/run."""
@@ -65,11 +66,13 @@ class Homes:
         _hand_over(self._place.work / "state", CONTAINERS["web"].user or 0)
         _hand_over(self._place.work / "log" / "web", CONTAINERS["web"].user or 0)
         _open_cache(self._place.cache, CONTAINERS["web"])
-        _move(self._place.work / HOMES / LEASES, self.run_folder("pxe") / LEASES)
+        for kept in KEPT_BY_PXE:
+            _move(self._place.work / HOMES / kept, self.run_folder("pxe") / kept)
         for link, target in LINKS.items():
             path = self._place.work / HOMES / link
             path.unlink(missing_ok=True)
             path.symlink_to(target)
+        self._records.join()
         self.publish()
 
     def forget(self, name: Name) -> None:
@@ -78,11 +81,25 @@ class Homes:
             (self.run_folder(name) / path).unlink(missing_ok=True)
 
     def follow(self) -> bool:
-        """Bring over what has changed since the last time; return whether anything had."""
+        """Bring over what has changed since the last time, also what web has accepted; return whether anything had.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        has_joined = self._records.follow()
         if self.stamp() == self._stamp:
-            return False
+            return has_joined
         self.publish()
         return True
+
+    def bring_back(self) -> None:
+        """Take over what web has accepted.
+
+        Raises:
+            OSError: the disk does not take it.
+            StateError: a file of the work folder is damaged.
+        """
+        self._records.join()
 
     def publish(self) -> None:
         """Make documents and keys of both homes what the originals are now.
@@ -94,6 +111,7 @@ class Homes:
         for name in CONTAINERS:
             self._publish_documents(name)
             self._publish_keys(name)
+        self._records.follow()
         self._stamp = stamp
 
     def stamp(self) -> Stamp:
@@ -104,7 +122,9 @@ class Homes:
     def remove(self) -> bool:
         """Take everything away but what outlives the appliance: leases go back; return whether there was anything."""
         found = False
-        _move(self.run_folder("pxe") / LEASES, self._place.work / HOMES / LEASES)
+        self._records.join()
+        for kept in KEPT_BY_PXE:
+            _move(self.run_folder("pxe") / kept, self._place.work / HOMES / kept)
         for name in CONTAINERS:
             found = found or self._home(name).exists()
             shutil.rmtree(self._home(name), ignore_errors=True)
@@ -120,7 +140,7 @@ class Homes:
         source, target = self._place.bundle, self._home(name) / "bundle"
         # As published last time, and as rendered now: equal sums are equal files.
         before, now = sums.Sums(target).known or {}, sums.Sums(source).known or {}
-        wanted = [path for path in now if _is_for(name, path)]
+        wanted = [path for path in now if is_for(name, path)]
         for path in sorted(wanted, key=lambda path: (path in LAST, path)):
             if before.get(path) != now[path] or not (target / path).exists():
                 _put(target, path, (source / path).read_bytes(), READABLE, 0)
@@ -142,10 +162,6 @@ class Homes:
                 _put(target, path, content, mode, owner)
 
 
-def _is_for(name: Name, path: str) -> bool:
-    return path in PXE_DOCUMENTS if name == "pxe" else not path.startswith(NOT_FOR_WEB)
-
-
 def _files(folder: Path) -> Iterator[str]:
     return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
@@ -163,6 +179,10 @@ def _put(root: Path, path: str, content: bytes, mode: int, owner: int) -> None:
     target = root / path
     for parent in reversed([folder for folder in target.parents if folder.is_relative_to(root)]):
         _folder(parent, OPEN_FOLDER, 0)
+    _put_file(target, content, mode, owner)
+
+
+def _put_file(target: Path, content: bytes, mode: int, owner: int) -> None:
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -174,6 +194,12 @@ def _put(root: Path, path: str, content: bytes, mode: int, owner: int) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _put_for_web(target: Path, content: bytes) -> None:
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)  # web has put that there itself
+    _put_file(target, content, OWN_FILE, CONTAINERS["web"].user or 0)
 
 
 def _folder(path: Path, mode: int, owner: int) -> None:

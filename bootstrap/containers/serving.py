@@ -11,6 +11,7 @@ from bootstrap.containers.table import CACHE, CONTAINERS, Name, Root
 from bootstrap.disk import write_file
 from bootstrap.errors import UsageError
 from bootstrap.model import Cluster
+from bootstrap.model.appliance import Loader, Loaders
 from bootstrap.progress import Progress, silent
 from bootstrap.workplace import Workplace
 
@@ -70,7 +71,7 @@ class Containers:
             image=images.wanted(self._cluster)[part].tag,
             roots=self._roots(),
             namespace=self._namespace,
-            files=loader_files(self._cluster, self._place.cache) if part == "pxe" else (),
+            files=loader_files(self._cluster, self._place.cache),
         )
         return command.run(self._engine.dialect, CONTAINERS[part], this, words)
 
@@ -115,15 +116,20 @@ def name_of(place: Workplace, part: Name) -> str:
 
 
 def loader_files(cluster: Cluster, cache: Path) -> tuple[tuple[Path, str], ...]:
-    """Return the iPXE loaders of the configuration, and where pxe in its container looks for them (pxe/loaders.py)."""
+    """Return the iPXE loaders of the configuration, and where both containers look for them (bootstrap/loaders.py).
+
+    One that is not there is left out: podman would not start a container with it, and docker would make a folder of its
+    name. Inside, pxe ends and names it with its key, and web serves on without it, as they do outside of containers.
+    """
     loaders = cluster.appliance.pxe.loader
     found = []
-    for loader in (loaders.bios, loaders.efi64, loaders.efi_arm64):
+    for kind in Loaders.model_fields:
+        loader: Loader | None = getattr(loaders, kind)
         if loader is not None and loader.path is not None:
             found.append((Path(loader.path).absolute(), f"{Path(loader.path).absolute()}"))
         elif loader is not None:
             found.append((cache / "sha256" / loader.sha256, f"{CACHE}/sha256/{loader.sha256}"))
-    return tuple(dict.fromkeys(found))
+    return tuple((path, target) for path, target in dict.fromkeys(found) if path.is_file())
 
 
 def running_engine(place: Workplace) -> EngineName | None:
@@ -143,6 +149,17 @@ def publish(place: Workplace) -> None:
     """
     if running_engine(place) is not None:
         Homes(place).publish()
+
+
+def bring_back(place: Workplace) -> None:
+    """Take over what web has accepted in a container that runs or ran; else do nothing.
+
+    Raises:
+        OSError: the disk does not take it.
+        StateError: a file of the work folder is damaged.
+    """
+    if running_engine(place) is not None:
+        Homes(place).bring_back()
 
 
 def end_containers(place: Workplace) -> bool:

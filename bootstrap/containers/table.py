@@ -18,6 +18,8 @@ HOMES = "run"
 """Below the work folder: `run/pxe` and `run/web` hold what each container mounts."""
 WORK, CACHE = "/work", "/cache"
 """What the containers call the work folder and the cache."""
+KEPT_BY_PXE = ("leases", "tftp-learned")
+"""What pxe writes into its `run` and needs again: who holds which address, and who takes no TFTP options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ WEB = Container(
     name="web",
     mounts=(
         *_own("web"),
+        Mount(root="work", path=home("web", "records"), target=f"{WORK}/records", is_writable=True),
         Mount(root="work", path="state", target=f"{WORK}/state", is_writable=True),
         Mount(root="work", path="log/web", target=f"{WORK}/log", is_writable=True),
         Mount(root="cache", path="images", target=f"{CACHE}/images"),
@@ -96,6 +99,12 @@ KEYS: Mapping[Name, tuple[str, ...]] = {
     "web": (
         *("provisioning/server.crt", "provisioning/server.key"),
         *("ca.crt", "kubelet-ca.crt", "claims.crt", "claims.key", "status.crt", "status.key"),
+        *("gate.crt", "gate.key"),
     ),
 }
 """What each reads of pki/: leaf keys of its own, and certificates."""
+
+
+def is_for(name: Name, path: str) -> bool:
+    """Return whether a container reads the rendered document at `path`."""
+    return path in PXE_DOCUMENTS if name == "pxe" else not path.startswith(NOT_FOR_WEB)

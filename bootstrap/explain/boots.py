@@ -18,7 +18,20 @@ READY, NOT_READY = "ready", "node-not-ready"
 _RUNS = frozenset({"ignition-ok", "ignition-error", "facts", "begin", "complete", "failed", "booted"})
 _WAITS = frozenset({"script:wait", "script:rescue"})
 _IPXE_BEGINS = frozenset({"ipxe-discover", "boot-script-ok", "boot-script-error"})
-_LATER = frozenset({"tftp-sent", "tftp-failed", "tftp-not-found", "ipxe-dhcp", "boot-script-ok", "script"})
+_LATER = frozenset(
+    {
+        "loader-sent",
+        "loader-part",
+        "loader-error",
+        "tftp-failed",
+        "tftp-not-found",
+        "tftp-oack-unheard",
+        "ipxe-dhcp",
+        "boot-script-ok",
+        "script",
+    }
+)
+_LOADERS = frozenset({"loader-offered", "http-loader-offered"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +68,10 @@ def _begins(step: Step, before: Sequence[Step]) -> bool:
     if "armed" in step.marks:
         return True
     if _is_of_firmware(step):
-        is_next_way = step.arch not in {one.arch for one in before}
-        patience = NEXT_WAY if is_next_way else SAME_ASKING
-        is_over = seen & (_RUNS if is_next_way else _RUNS | _LATER)
-        return bool(is_over) or step.at - before[-1].at > patience
+        in_this_way = _since(step.arch, before)
+        patience = SAME_ASKING if in_this_way else NEXT_WAY
+        is_over = bool(seen & _RUNS or in_this_way & _LATER)
+        return is_over or step.at - before[-1].at > patience
     if seen & _WAITS:
         return bool(step.marks & {"script:install", "script:local"})
     if "script" in step.marks or _is_of_ipxe(step):
@@ -67,9 +80,15 @@ def _begins(step: Step, before: Sequence[Step]) -> bool:
     return False
 
 
+def _since(arch: int | None, before: Sequence[Step]) -> frozenset[str]:
+    """Return the marks since firmware first asked in this way (option 93), nothing if it has not."""
+    first = next((number for number, one in enumerate(before) if one.arch == arch), len(before))
+    return frozenset().union(*(one.marks for one in before[first:]))
+
+
 def _is_of_firmware(step: Step) -> bool:
     # In proxy mode dnsmasq tells of no DISCOVER.
-    return "firmware-discover" in step.marks or {"offer", "loader-offered"} <= step.marks
+    return "firmware-discover" in step.marks or ("offer" in step.marks and bool(step.marks & _LOADERS))
 
 
 def _is_of_ipxe(step: Step) -> bool:

@@ -97,7 +97,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("script:local"),
         missing=_marks("booted"),
         cause="it was sent to its disk, and the system there has not reported",
-        remedy="its console says how far it came; if its disk was exchanged: machine arm {name} installs the new one",
+        remedy="its console says how far it came, and firmware that hangs may need another bootFromDiskMethod; "
+        "if its disk was exchanged: machine arm {name} installs the new one",
         patience=FIRMWARE,
     ),
     Rule(
@@ -190,6 +191,22 @@ RULES: tuple[Rule, ...] = (
         remedy="run up again, which renders it anew; log/serve.log says more",
     ),
     Rule(
+        name="certificate-not-believed",
+        seen=_marks("https-refused:untrusted"),
+        missing=_marks("boot-script-ok script"),
+        cause="its iPXE takes its script by HTTPS alone, and does not believe our certificate ({reason}): it was built "
+        "to trust another CA, or the machine's clock is far off",
+        remedy="build it anew with bundle/appliance/provisioning-ca.crt of this cluster (docs/dhcp.md), or set the "
+        "clock in its firmware",
+    ),
+    Rule(
+        name="https-not-reached",
+        seen=_marks("https-refused:failed"),
+        missing=_marks("boot-script-ok script"),
+        cause="its iPXE takes its script by HTTPS alone, and did not get it ({reason})",
+        remedy="that page says why; let TCP to {secure} pass the firewall of this computer and of the switch",
+    ),
+    Rule(
         name="script-not-asked",
         seen=_marks("boot-script-ok"),
         missing=_marks("script script-ok"),
@@ -207,13 +224,22 @@ RULES: tuple[Rule, ...] = (
         patience=ONCE,
     ),
     Rule(
+        name="tftp-oack-unheard",
+        seen=_marks("tftp-oack-unheard"),
+        missing=_marks("ipxe-dhcp url-offered boot-script-ok"),
+        cause="it asked for {file} with TFTP options, and never answered when they were granted (an OACK, RFC 2347)",
+        remedy="restart it: pxe has noted it, and sends what it asks for next without options; if that does not come "
+        "either, a firewall lets port 69 alone pass: machines[].tftp.singlePort (docs/dhcp.md)",
+        patience=ONCE,
+    ),
+    Rule(
         name="loader-does-not-start",
-        seen=_marks("tftp-sent"),
+        seen=_marks("loader-sent"),
         missing=_marks("ipxe-dhcp url-offered boot-script-ok"),
         cause="{file} was sent to the end, and iPXE never asked for an address: the firmware (arch {arch}, {firmware}) "
         "does not start this loader",
         remedy="it is a loader for another processor or firmware (appliance.pxe.loader), or Secure Boot refuses it: "
-        "switch Secure Boot off",
+        "switch Secure Boot off; if it stops at TFTP, it may need smaller blocks: machines[].tftp.maxBlockSize",
         patience=ONCE,
     ),
     Rule(
@@ -221,7 +247,8 @@ RULES: tuple[Rule, ...] = (
         seen=_marks("tftp-not-found"),
         missing=_marks("tftp-sent"),
         cause="it asked TFTP for {file}, which is not there",
-        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that",
+        remedy="another DHCP server or a fixed boot file name in the firmware names it: remove that; for arm64 a "
+        "loader must be named: appliance.pxe.loader (docs/dhcp.md)",
     ),
     Rule(
         name="tftp-cut",
@@ -243,9 +270,34 @@ RULES: tuple[Rule, ...] = (
         patience=ONCE,
     ),
     Rule(
+        name="http-loader-missing",
+        seen=_marks("loader-error"),
+        missing=_marks("loader-sent ipxe-dhcp"),
+        cause="its firmware asked for {file} by HTTP, and got {status}",
+        remedy="404: we have no loader for it: appliance.pxe.loader, or the package ipxe (docs/dhcp.md); else "
+        "log/serve.log",
+    ),
+    Rule(
+        name="http-loader-cut",
+        seen=_marks("loader-part"),
+        missing=_marks("loader-sent ipxe-dhcp"),
+        cause="its firmware asked for {file} by HTTP, and did not fetch it to the end",
+        remedy="its console says why it stopped; else look for a slow or lossy link on its switch port, or a firewall "
+        "that lets the question for the file's size pass and not the file",
+        patience=LOADED,
+    ),
+    Rule(
+        name="http-boot-blocked",
+        seen=_marks("http-loader-offered firmware-request"),
+        missing=_marks("loader-sent loader-part loader-error loader-offered ipxe-dhcp"),
+        cause="its firmware boots by HTTP, was told {file}, and never asked for it: HTTP does not come through",
+        remedy="let TCP to {url} pass the firewall of this computer and of the switch",
+        patience=ONCE,
+    ),
+    Rule(
         name="no-loader",
         seen=_marks("no-loader-offered firmware-dhcp"),
-        missing=_marks("loader-offered url-offered"),
+        missing=_marks("loader-offered http-loader-offered url-offered"),
         cause="its firmware (arch {arch}, {firmware}) gets no loader from us: {note}",
         remedy="choose PXE for IPv4 in its firmware's setup, BIOS or UEFI on x86-64 (docs/dhcp.md)",
         patience=ONCE,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from bootstrap.records.model import Event
 
@@ -21,10 +22,18 @@ _IPXE = re.compile(r"(?:^|, )user class iPXE\b")
 _NO_DISK = re.compile(r"^no disk matches the rule ")  # as configs/installer/install says it
 
 HTTP_ERROR = 400
+# What the number of iPXE's error begins with if it does not believe a certificate: EACCES, or EINVAL where the name of
+# its issuer is right and the signature is not (iPXE's errno.h; the rest tells the line of its sources).
+_DISBELIEF = ("02", "1c")
 _ASKED = {"discover": "DHCP DISCOVER", "request": "DHCP REQUEST", "inform": "DHCP INFORM"}
 _ANSWERED = {"offer": "DHCP OFFER", "ack": "DHCP ACK"}
-_TFTP = {"tftp-sent": "TFTP sent", "tftp-failed": "TFTP:", "tftp-not-found": "TFTP:"}
-_OFFERED = {"boot.ipxe": "url-offered", "http-boot-not-yet": "no-loader-offered"}
+_TFTP = {
+    "tftp-sent": "TFTP sent",
+    "tftp-failed": "TFTP:",
+    "tftp-not-found": "TFTP:",
+    "tftp-oack-unheard": "TFTP:",
+}
+_OFFERED = {"boot.ipxe": "url-offered", "none": "no-loader-offered"}  # else a loader by HTTP
 _MARKS: Mapping[str, str] = {  # of the ledger's own events; the rest has the event's name as its mark
     "fetched": "ignition-ok",
     "already-installed": "complete",
@@ -32,19 +41,33 @@ _MARKS: Mapping[str, str] = {  # of the ledger's own events; the rest has the ev
 }
 
 
+End = Literal["whole", "piece", "cut", "asked"]
+"""How far an answer went: up to the file's last byte (whole, or the last of several ranges), to the end of a range
+before that, cut before its own end, or HEAD's, which asks for the size alone."""
+_ENDS: Mapping[End, tuple[str, str]] = {
+    "whole": ("ok", ""),
+    "piece": ("ok", ""),
+    "cut": ("cut", ", cut"),
+    "asked": ("asked", " (HEAD)"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A request of a machine to nginx, from its log; the same again is counted.
 
-    `what` is boot-script, script, kernel, initrd, image, artifact, ignition or localboot. `at` is when it began, in
-    seconds since the epoch.
+    `what` is loader, boot-script, script, kernel, initrd, image, artifact, ignition, localboot or https-refused, of
+    which `name` is iPXE's error number (eight hexadecimal digits). `at` is when it began, in seconds since the epoch.
+    `end` is how far the answer went: see End.
     """
 
     at: float
     what: str
     name: str
     status: int
+    end: End = "whole"
     count: int = 1
+    is_secure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +113,36 @@ def of_event(event: Event) -> Step:
 
 def of_request(request: Request) -> Step:
     """Return what a line of nginx's log tells."""
+    if request.what == "https-refused":
+        return _of_refusal(request)
     is_error = request.status >= HTTP_ERROR
-    marks = {f"{request.what}-{'error' if is_error else 'ok'}"}
+    end, how = ("error", "") if is_error else _ENDS[request.end]
+    marks = {f"{request.what}-{end}"}
+    if request.what == "loader" and not is_error:
+        marks.add("loader-sent" if request.end == "whole" else "loader-part")
     if request.what in {"kernel", "initrd", "artifact"}:
-        marks.add("load-error" if is_error else "load-ok")
+        marks.add(f"load-{end}")
     times = f", {request.count} times" if request.count > 1 else ""
+    way = "HTTPS" if request.is_secure else "HTTP"
     return Step(
         at=datetime.fromtimestamp(request.at, UTC),
-        text=shown(f"HTTP {request.what} {request.name}: {request.status}{times}"),
+        text=shown(f"{way} {request.what} {request.name}: {request.status}{how}{times}"),
         marks=frozenset(marks),
         file=shown(request.name),
         status=request.status,
+    )
+
+
+def _of_refusal(request: Request) -> Step:
+    """Return that iPXE said it got no script by HTTPS, with the page of its error (ipxe.org/err)."""
+    page = f"ipxe.org/{request.name}" if request.name else "no error number"
+    cause = "untrusted" if request.name.startswith(_DISBELIEF) else "failed"
+    times = f", {request.count} times" if request.count > 1 else ""
+    return Step(
+        at=datetime.fromtimestamp(request.at, UTC),
+        text=f"iPXE took no script by HTTPS: {page}{times}",
+        marks=frozenset({"https-refused", f"https-refused:{cause}"}),
+        reason=page,
     )
 
 
@@ -118,7 +160,8 @@ def _of_packet(event: Event) -> Step:
         marks = {event.what, *_offered(file, arch)}
     else:
         text = f"{_TFTP.get(event.what, event.what)} {detail}"
-        file = detail.partition(" ")[0]
+        file = detail.partition(" ")[0].rstrip(":")
+        marks |= {"loader-sent"} if event.what == "tftp-sent" else set()
     arch_text = f" (arch {arch})" if arch is not None else ""
     return Step(
         at=event.time,
@@ -138,7 +181,7 @@ def _asker(detail: str, arch: int | None) -> str:
 
 def _offered(file: str, arch: int | None) -> set[str]:
     if file.startswith("http"):
-        return {_OFFERED.get(file.rpartition("/")[2], "http-boot-offered")}
+        return {_OFFERED.get(file.rpartition("/")[2], "http-loader-offered")}
     if file:
         return {"loader-offered"}
     return {"no-loader-offered"} if arch is not None else set()

@@ -31,6 +31,8 @@ PLUGIN = OSFamily(
     core_groups=("adm", "sudo", "systemd-journal"),
     kernels=("cloud", "server"),
     kernel_arguments=kernel_arguments,
+    authorities="/etc/ssl/certs/firstlight-provisioning.pem",  # the folder is in our initrd, and Go reads all of it
     files=(FOREIGN_ROUTES,),
     cni_plugins="/usr/lib/cni",
+    has_cni_plugins=True,
 )

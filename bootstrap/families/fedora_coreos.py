@@ -1,7 +1,7 @@
 """Fedora CoreOS: its live system fetches its root filesystem as a third file."""
 
 from bootstrap.errors import RenderError
-from bootstrap.families import LiveBoot, OSFamily
+from bootstrap.families import CONFIG, DISK, IMAGE, LiveBoot, Maker, OSFamily
 from bootstrap.render import ignition
 from bootstrap.render.network import chrony, network_manager
 
@@ -23,6 +23,22 @@ def live_args(boot: LiveBoot) -> tuple[str, ...]:
     )
 
 
+# The live system's own service would choose the disk and fetch without our authority: it stays off, as no coreos.inst
+# argument is given. --insecure: there is no signature beside the file; the mirror checked it, and the sum was compared.
+MAKER = Maker(
+    parts={
+        "kernel": "*-live-kernel[.-]x86_64",
+        "initrd": "*-live-initramfs.x86_64.img",
+        "rootfs": "*-live-rootfs.x86_64.img",
+        "disk": "*-metal.x86_64.raw.xz",
+    },
+    command=(
+        *("coreos-installer", "install", "--insecure"),
+        *("--image-file", IMAGE, "--ignition-file", CONFIG, DISK),
+    ),
+    image="fedora-coreos-metal.x86_64.raw.xz",
+)
+
 PLUGIN = OSFamily(
     title="Fedora CoreOS",
     live_args=live_args,
@@ -34,5 +50,7 @@ PLUGIN = OSFamily(
         ignition.file("/etc/zincati/config.d/90-firstlight-no-updates.toml", "[updates]\nenabled = false\n"),
     ),
     needs_rootfs=True,
-    cni_plugins="/usr/libexec/cni",
+    maker=MAKER,
+    ignition_arguments=True,
+    enabled=("containerd.service",),
 )

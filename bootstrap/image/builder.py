@@ -77,27 +77,28 @@ def mmdebstrap_argv(
     *,
     packages: Sequence[str],
     components: str,
-    hook: Path,
+    hook: Path | None,
     mirror: str | None,
     form: str,
+    simulate: bool = False,
 ) -> tuple[str, ...]:
     """Return the command that makes a root at `target` in mmdebstrap's format `form`.
 
-    Without a mirror, mmdebstrap asks Debian's own.
+    Without a mirror, mmdebstrap asks Debian's own. With `simulate` it makes none, and says what would be in it.
     """
     return (
         "mmdebstrap",
         "--verbose",
         "--mode=root",
         f"--format={form}",
-        "--variant=minbase",
+        *(("--simulate", "--variant=custom") if simulate else ("--variant=minbase",)),
         f"--components={components}",
         "--include=" + ",".join(packages),
         '--aptopt=Acquire::Languages "none"',
         '--aptopt=Acquire::Retries "3"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
         *(f"--dpkgopt=path-include={pattern}" for pattern in KEPT),
-        f"--customize-hook={hook}",
+        *((f"--customize-hook={hook}",) if hook else ()),
         suite,
         f"{target}",
         *((mirror,) if mirror else ()),

@@ -1,4 +1,7 @@
-"""Builds the debian family's image: kernel, installer initrd and disk, from Debian's own packages."""
+"""Builds the debian family's image: kernel, installer initrd and disk, from Debian's own packages.
+
+One with NVIDIA's driver gets modules that were built for its very kernel before: kernel and driver are one pinned pair.
+"""
 
 import re
 import time
@@ -9,8 +12,9 @@ from pathlib import Path
 from bootstrap import artifacts
 from bootstrap.artifacts import Manifest
 from bootstrap.errors import ImageError
-from bootstrap.image import builder, disk, recipe
+from bootstrap.image import builder, disk, modules, recipe
 from bootstrap.image.command import APART, run, terminable
+from bootstrap.image.modules import Modules
 from bootstrap.image.recipe import Options
 from bootstrap.progress import Progress
 
@@ -21,6 +25,9 @@ HOST_TOOLS = ("e2fsck", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "resize2fs
 NEEDS = builder.Needs(what="an image", packages=HOST_PACKAGES, tools=HOST_TOOLS, free_bytes=MIN_FREE_BYTES)
 # The higher levels save a tenth of the size for several times the time.
 COMPRESSION = "-9"
+# libcuda1 wants nvidia-legacy-check installed before it, whose preinst looks with lspci at the cards of the computer
+# that it runs on, and refuses one with an old NVIDIA card. That is where the image is built, not where it will run.
+ANSWER = "nvidia-legacy-check nvidia-driver/check-for-unsupported-gpu boolean false"
 COMPONENTS = {"cloud": "main", "server": "main,non-free-firmware"}
 
 # What mmdebstrap and our hook print, and how far the build is then, in percent.
@@ -33,6 +40,7 @@ STEPS = (
     ("installing remaining", INSTALLING, "installing packages"),
     ("firstlight-step: boot loaders", INSTALLED, "making the boot loaders"),
     ("firstlight-step: settings", 50, "settings of the installed system"),
+    ("firstlight-step: NVIDIA's driver", 51, "putting NVIDIA's driver in"),
     ("firstlight-step: initrd of the installed", 52, "making the installed system's initrd"),
     ("firstlight-step: initrd of the installer", 60, "making the installer's initrd"),
     ("firstlight-step: clearing", 70, "clearing what must differ between machines"),
@@ -53,6 +61,7 @@ class Build:
     work: Path
     epoch: int
     progress: Progress
+    modules: Modules | None = None
 
     @property
     def tree(self) -> Path:
@@ -65,38 +74,68 @@ class Build:
         return self.work / "made"
 
 
-def build(options: Options, cache: Path, progress: Progress) -> Manifest:
+def find(options: Options, cache: Path) -> Manifest | None:
+    """Return the image for `options` if the cache holds it, with a driver the pair that was built last."""
+    name = recipe.key(options)
+    return artifacts.load_manifest(cache, name) if options.driver is None else artifacts.made_by(cache, name)
+
+
+def build(options: Options, cache: Path, progress: Progress, *, update: bool = False) -> Manifest:
     """Return the image for `options`, building it unless the cache holds it already.
 
+    With `update`, one with a driver is also built when Debian has another kernel or driver than the cache's.
+
     Needs root and the programs of HOST_PACKAGES. Nothing half-made stays behind when it is cut. Raises
-    ImageError with what to install or which step failed.
+    ImageError with what to install or which step failed; DriverError when the driver does not build.
     """
-    key = recipe.key(options)
-    if (manifest := artifacts.load_manifest(cache, key)) is not None:
-        artifacts.select(cache, manifest)
-        progress("image is already built", 100, 100)
-        return manifest
+    if not (update and options.driver) and (manifest := find(options, cache)) is not None:
+        return _as_it_is(manifest, cache, progress)
     suite = recipe.suite(options)
     builder.check(cache, NEEDS)
     with terminable(), builder.work_folder(cache) as work:
+        made = _modules(options, cache, work, progress) if options.driver else None
+        key = recipe.key(options, pair=made.pair if made else None)
+        if (manifest := artifacts.load_manifest(cache, key)) is not None:
+            return _as_it_is(manifest, cache, progress)
         job = Build(
-            options=options, key=key, cache=cache, work=work, epoch=int(time.time()), progress=progress
+            options=options,
+            key=key,
+            cache=cache,
+            work=work,
+            epoch=int(time.time()),
+            progress=progress,
+            modules=made,
         )
         bootstrap_root(job, suite)
         return finish(job)
 
 
+def _as_it_is(manifest: Manifest, cache: Path, progress: Progress) -> Manifest:
+    artifacts.select(cache, manifest)
+    progress("image is already built", 100, 100)
+    return manifest
+
+
+def _modules(options: Options, cache: Path, work: Path, progress: Progress) -> Modules:
+    progress("asking Debian for its kernel and driver")
+    pair = modules.offered(options, work)
+    return modules.build(options, pair, cache, work, progress)
+
+
 def mmdebstrap_argv(options: Options, suite: str, tree: Path) -> tuple[str, ...]:
     """Return the command that makes the root."""
-    return builder.mmdebstrap_argv(
+    argv = builder.mmdebstrap_argv(
         suite,
         tree,
         packages=recipe.packages(options),
-        components=COMPONENTS[options.kernel],
+        components=modules.COMPONENTS if options.driver else COMPONENTS[options.kernel],
         hook=recipe.TEXTS / "debian" / "customize",
         mirror=options.mirror,
         form="directory",
     )
+    if options.driver is None:
+        return argv
+    return (argv[0], f'--essential-hook=echo {ANSWER} | chroot "$1" debconf-set-selections', *argv[1:])
 
 
 def bootstrap_root(job: Build, suite: str) -> None:
@@ -108,6 +147,13 @@ def bootstrap_root(job: Build, suite: str) -> None:
         "INITRD": "No",
         "LC_ALL": "C.UTF-8",
     }
+    if job.modules is not None and job.options.driver is not None:
+        env |= {
+            "FL_DRIVER": job.modules.pair.driver,
+            "FL_PAIRED": " ".join(job.options.driver.paired),
+            "FL_MODULES": f"{modules.archive(job.cache, job.modules)}",
+            "FL_KERNEL": job.modules.pair.kernel,
+        }
     argv = mmdebstrap_argv(job.options, suite, job.tree)
     run(argv, env=env, apart=APART, on_line=_Steps(job.progress))
     (job.tree / "firstlight").rename(job.made)
@@ -166,6 +212,9 @@ def finish(job: Build) -> Manifest:
         initrd=artifacts.import_file(job.cache, job.made / "initrd"),
         disk=artifacts.import_file(job.cache, compressed),
         raw_size=raw_size,
+        driver=job.options.driver.title if job.options.driver else "",
+        driver_version=job.modules.pair.driver if job.modules else "",
+        recipe=recipe.key(job.options),
     )
     artifacts.save_manifest(job.cache, manifest)
     job.progress("image is built", 100, 100)

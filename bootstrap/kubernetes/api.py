@@ -4,21 +4,14 @@ It is reached at its own addresses only: no proxy, kubeconfig or other setting o
 """
 
 import base64
-import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
 from lightkube import Client
 from lightkube.codecs import from_dict
-from lightkube.config.kubeconfig import SingleConfig
-from lightkube.config.models import Cluster, Context, User
-from lightkube.core.exceptions import ApiError as Answered
 from lightkube.core.exceptions import LoadResourceError
 from lightkube.models.certificates_v1 import (
     CertificateSigningRequestCondition,
@@ -27,48 +20,42 @@ from lightkube.models.certificates_v1 import (
 )
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.operators import BinaryOperator, SequenceOperator
+from lightkube.resources.apps_v1 import Deployment, ReplicaSet
+from lightkube.resources.batch_v1 import Job
 from lightkube.resources.certificates_v1 import CertificateSigningRequest
-from lightkube.resources.core_v1 import ConfigMap, Node, Pod
-from lightkube.types import PatchType
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod, Secret
+from lightkube.types import CascadeType, PatchType
 
 from bootstrap.errors import ApiDown, ApiRefused
+from bootstrap.kubernetes.access import Access, Signer
+from bootstrap.kubernetes.connection import FIELD_MANAGER, NOT_FOUND, Unreached, answer_to, client_of, told
 from bootstrap.kubernetes.seen import (
+    DeploymentView,
     NodeMarks,
     NodeView,
+    PodView,
     SigningRequest,
+    deployment_view_from,
     is_evictable,
+    is_rolled_out,
     node_marks_from,
     node_view_from,
+    pod_view_from,
     signing_request_from,
 )
 
-FIELD_MANAGER = "firstlight"
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 CHUNK = 500
-NOT_FOUND, CONFLICT, TOO_MANY = 404, 409, 429
-_NEVER_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+CONFLICT, TOO_MANY = 409, 429
 _EVICTION = Pod.Eviction
+_KINDS = (Deployment, Job, Namespace, Pod, ReplicaSet, Secret)
+KINDS: Mapping[str, Any] = {kind.__name__: kind for kind in _KINDS}
+"""What `delete`, `names` and `objects` know."""
+LOG_LINES = 1000
 
 Result = TypeVar("Result")
 Fields = dict[str, str | BinaryOperator | SequenceOperator]
-
-
-class Signer(StrEnum):
-    """The signers of kubelets' certificates ("Kubernetes signers" of kubernetes.io)."""
-
-    CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-    SERVING = "kubernetes.io/kubelet-serving"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """How to reach a cluster: `https://` URLs of its API servers, and PEM files of its CA and of a client."""
-
-    servers: tuple[str, ...]
-    authority: Path
-    certificate: Path
-    key: Path
 
 
 class Api:
@@ -214,16 +201,69 @@ class Api:
             staying.append(f"{pod.metadata.namespace}/{pod.metadata.name}")
         return staying
 
-    def apply(self, objects: Iterable[Mapping[str, Any]]) -> list[str]:
+    def apply(self, objects: Iterable[Mapping[str, Any]], *, is_trial: bool = False) -> list[str]:
         """Bring `objects` (as in a manifest) to the cluster by server-side apply; return those that changed.
 
         A name is `Kind/name` or `Kind/namespace/name`. Fields that we set are ours, whoever else manages them.
+        A trial asks the same of the API server, and nothing is kept (dryRun=All).
 
         Raises:
             ApiDown: no API server answered; asking again is safe.
             ApiRefused: one is no object that the API knows, or the identity may not write it.
         """
-        return [name for name in map(self._apply, objects) if name]
+        return [name for name in (self._apply(each, is_trial=is_trial) for each in objects) if name]
+
+    def delete(self, kind: str, name: str, *, namespace: str | None = None) -> bool:
+        """Delete an object, and first what belongs to it (foreground); return whether it was there. `kind` is of KINDS.
+
+        Raises:
+            ApiDown: no API server answered; asking again is safe.
+            ApiRefused: the identity may not do this.
+        """
+        place: dict[str, Any] = {"namespace": namespace} if namespace else {}
+        resource, cascade = KINDS[kind], CascadeType.FOREGROUND
+        return (
+            self._found(lambda api: api.delete(resource, name, cascade=cascade, **place) or True) is not None
+        )
+
+    def names(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[str]:
+        """Return the names of the objects of a kind with these labels; raises as `signing_requests`."""
+        return sorted(str(one.metadata.name) for one in self._listed(KINDS[kind], namespace, labels))
+
+    def objects(self, kind: str, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the objects of a kind with these labels, as a manifest has them; raises as `names`."""
+        return [one.to_dict() for one in self._listed(KINDS[kind], namespace, labels)]
+
+    def log(self, namespace: str, pod: str) -> str:
+        """Return the last lines that the one container of a pod has printed; raises as `delete`."""
+        return "".join(self._ask(lambda api: list(api.log(pod, namespace=namespace, tail_lines=LOG_LINES))))
+
+    def pods(self, namespace: str, labels: Mapping[str, str]) -> list[PodView]:
+        """Return the pods with these labels; raises as `names`."""
+        return [pod_view_from(one) for one in self._listed(Pod, namespace, labels)]
+
+    def deployment(self, namespace: str, name: str) -> DeploymentView | None:
+        """Return the Deployment called `name`, or None; raises as `names`."""
+        found = self._found(lambda api: api.get(Deployment, name, namespace=namespace))
+        return deployment_view_from(found) if found is not None else None
+
+    def runs(self, namespace: str, name: str) -> bool:
+        """Return whether a Deployment's pods are those of today's template, and ready; raises as `names`."""
+        found = self._found(lambda api: api.get(Deployment, name, namespace=namespace))
+        return found is not None and is_rolled_out(found)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """Send one request (`path` without the first slash) and return the document answered; raises as `delete`."""
+        sent = {"params": query, "json": body, "headers": {"Content-Type": content_type}}
+        return self._ask(lambda api: answer_to(api, method, path, sent))
 
     def probe(self, text: str, *, namespace: str = "kube-system", name: str = "firstlight-probe") -> None:
         """Write `text` into a ConfigMap and read it back: API server and etcd take and keep it.
@@ -238,7 +278,7 @@ class Api:
         if (found.data or {}).get("probe") != text:
             raise ApiRefused(f"ConfigMap {namespace}/{name} holds {found.data} after {text!r} was written")
 
-    def _apply(self, wanted: Mapping[str, Any]) -> str:
+    def _apply(self, wanted: Mapping[str, Any], *, is_trial: bool) -> str:
         """Apply one object; return its name if that changed it."""
         try:
             value = from_dict(dict(wanted))
@@ -247,7 +287,9 @@ class Api:
         metadata = wanted["metadata"]
         place = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
         before: Any = self._found(lambda api: api.get(type(value), metadata["name"], **place))
-        after: Any = self._ask(lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True))
+        after: Any = self._ask(
+            lambda api: api.apply(value, field_manager=FIELD_MANAGER, force=True, dry_run=is_trial)
+        )
         is_same = before is not None and before.metadata.resourceVersion == after.metadata.resourceVersion
         return "" if is_same else "/".join((str(wanted["kind"]), *place.values(), metadata["name"]))
 
@@ -263,6 +305,11 @@ class Api:
             if error.status not in (NOT_FOUND, TOO_MANY):
                 raise
 
+    def _listed(self, resource: Any, namespace: str, labels: Any) -> list[Any]:
+        return self._ask(
+            lambda api: list(api.list(resource, namespace=namespace, labels=labels, chunk_size=CHUNK))
+        )
+
     def _found(self, act: Callable[[Client], Result]) -> Result | None:
         try:
             return self._ask(act)
@@ -276,8 +323,8 @@ class Api:
         last: Exception | None = None
         for server in list(self._order):
             try:
-                result = _told(lambda: act(self._client(server)), server)  # noqa: B023  # called at once
-            except _Unreached as error:
+                result = told(lambda: act(self._client(server)), server)  # noqa: B023  # called at once
+            except Unreached as error:
                 last = error.__cause__ if isinstance(error.__cause__, Exception) else error
                 continue
             except ApiDown:
@@ -296,44 +343,8 @@ class Api:
     def _client(self, server: str) -> Client:
         with self._lock:
             if server not in self._clients:
-                self._clients[server] = _client(self._access, server, self._timeout)
+                self._clients[server] = client_of(self._access, server, self._timeout)
             return self._clients[server]
-
-
-class _Unreached(Exception):  # noqa: N818  # the next address is tried
-    """Nothing was sent."""
-
-
-def _client(access: Access, server: str, timeout: httpx2.Timeout) -> Client:
-    try:
-        config = SingleConfig(
-            context_name="firstlight",
-            context=Context(cluster="firstlight", user="firstlight"),
-            cluster=Cluster(server=server, certificate_auth=str(access.authority.absolute())),
-            user=User(client_cert=str(access.certificate.absolute()), client_key=str(access.key.absolute())),
-        )
-        return Client(config, timeout=timeout, trust_env=False, field_manager=FIELD_MANAGER)
-    except (OSError, ssl.SSLError) as error:
-        raise ApiRefused(
-            f"{access.certificate}, its key or {access.authority} cannot be used: {error}"
-        ) from error
-
-
-def _told(act: Callable[[], Result], server: str) -> Result:
-    """Return what `act` returns; say what went wrong in our own errors."""
-    try:
-        return act()
-    except _NEVER_CONNECTED as error:
-        raise _Unreached from error
-    except Answered as error:
-        status = int(error.status.code or 0)
-        if status >= 500:  # noqa: PLR2004  # RFC 9110: the server's own trouble
-            raise ApiDown(f"{server}: {error.status.message}") from error
-        raise ApiRefused(f"{server}: {error.status.message}", status) from error
-    except httpx2.HTTPStatusError as error:
-        raise ApiDown(f"{server}: status {error.response.status_code}") from error
-    except httpx2.HTTPError as error:
-        raise ApiDown(f"{server}: {type(error).__name__}: {error}") from error
 
 
 def _decide(api: Client, name: str, *, approve: bool, reason: str, message: str) -> None:

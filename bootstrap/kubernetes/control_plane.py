@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from bootstrap.errors import RenderError
-from bootstrap.kubernetes import api_server, controllers, etcd_unit, host_node
+from bootstrap.kubernetes import api_server, controllers, etcd_unit, host_node, nfs_export
 from bootstrap.kubernetes.places import BIN, CA, ETCD_PKI, KUBELET_CA, PKI, UNITS
 from bootstrap.kubernetes.subnets import Allotment
 from bootstrap.kubernetes.tree import HostFile, HostTree, LocalFile, Unit
@@ -77,6 +77,7 @@ def _more_units(cluster: Cluster, host: Host, files: Mapping[str, HostFile]) -> 
         yield Unit(timer, (f"{UNITS}/{timer}",), etcd_unit.USER)
     if host.node:
         yield from host_node.units(files)
+    yield from nfs_export.units(files)
 
 
 def _files(
@@ -95,6 +96,7 @@ def _files(
         yield from controllers.files(cluster, keyring)
         if host.node:
             yield from host_node.files(cluster, host, subnets, binaries)
+        yield from nfs_export.files(cluster, host)
     except KeyError as error:
         raise RenderError(f"{host.name}: there is no {error.args[0]} among the keys and subnets") from error
 

@@ -3,7 +3,9 @@
 kubelet refuses to start with labels that it may not give itself, and NodeRestriction to take them.
 """
 
-from bootstrap.model import Host, Taint
+from collections.abc import Mapping
+
+from bootstrap.model import Host, Pool, Taint
 
 _RESERVED = ("kubernetes.io", "k8s.io")
 _OWN_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
@@ -26,6 +28,16 @@ _OWN_LABELS = frozenset(
 )
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 """Label and taint of hosts that run the control plane, as kubeadm sets them; a node may not set the label itself."""
+
+
+GPU = "firstlight/gpu"
+"""Label of nodes whose driver and CUDA we look after: there NVIDIA's device plugin runs."""
+
+
+def pool_labels(pool: Pool) -> Mapping[str, str]:
+    """Return the labels of the nodes of `pool`: its own, and that it has GPUs which we look after."""
+    is_ours = pool.gpu is not None and pool.gpu.install_cuda
+    return {**pool.labels, **({GPU: "nvidia"} if is_ours else {})}
 
 
 def may_label_itself(key: str) -> bool:

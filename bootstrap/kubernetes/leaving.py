@@ -18,10 +18,21 @@ _ADVICE = "look at their disruption budgets and run this again, or add --force t
 
 
 class PodsStay(FirstlightError):  # noqa: N818  # reads as a sentence where it is raised
-    """Pods did not leave in time; the node is there still, and takes no new ones."""
+    """Pods did not leave in time; the node is there still, and takes no new ones. `pods` says which, in words."""
+
+    def __init__(self, text: str, pods: str = "") -> None:
+        super().__init__(text)
+        self.pods = pods
 
 
-class Nodes(Protocol):
+class Pods(Protocol):
+    """What of the Kubernetes API empties a node."""
+
+    def evict_pods(self, node: str) -> list[str]:
+        """Ask its pods to leave; return those that are there still."""
+
+
+class Nodes(Pods, Protocol):
     """What of the Kubernetes API a node needs to leave (bootstrap/kubernetes/api.py)."""
 
     def node(self, name: str) -> NodeView | None:
@@ -29,9 +40,6 @@ class Nodes(Protocol):
 
     def cordon(self, name: str, *, on: bool = True) -> None:
         """Keep new pods off it."""
-
-    def evict_pods(self, node: str) -> list[str]:
-        """Ask its pods to leave; return those that are there still."""
 
     def delete_node(self, name: str) -> bool:
         """Delete it; return whether it was there."""
@@ -70,14 +78,20 @@ def leave(nodes: Nodes, name: str, how: Leave) -> bool:
             return False
         raise
     how.tell(f"{name}: takes no new pods")
-    _empty(nodes, found, how)
+    empty(nodes, found, how)
     nodes.delete_node(name)
     how.tell(f"{name}: its node is deleted")
     return True
 
 
-def _empty(nodes: Nodes, node: NodeView, how: Leave) -> None:
-    """Have the pods leave; those of a kubelet that does not answer cannot, and are not waited for."""
+def empty(nodes: Pods, node: NodeView, how: Leave) -> None:
+    """Have the pods of a cordoned node leave; those of a kubelet that does not answer cannot, and are not waited for.
+
+    Raises:
+        PodsStay: some did not in time.
+        ApiDown: no API server answered.
+        ApiRefused: the identity may not do this.
+    """
     if node.is_ready and how.seconds > 0:
         _wait(nodes, node.name, how)
         return
@@ -87,7 +101,7 @@ def _empty(nodes: Nodes, node: NodeView, how: Leave) -> None:
         how.tell(f"{node.name}: {_shown(staying)} not waited for{why}")
 
 
-def _wait(nodes: Nodes, name: str, how: Leave) -> None:
+def _wait(nodes: Pods, name: str, how: Leave) -> None:
     deadline, told = how.clock() + how.seconds, ""
     while True:
         trouble: ApiDown | None = None
@@ -105,7 +119,8 @@ def _wait(nodes: Nodes, name: str, how: Leave) -> None:
         if how.clock() >= deadline:
             raise trouble or PodsStay(
                 f"{name}: {_shown(staying)} still there after {how.seconds:.0f} s, so it was not retired, and takes "
-                f"no new pods; {how.advice}; `kubectl uncordon {name}` lets pods come again"
+                f"no new pods; {how.advice}; `kubectl uncordon {name}` lets pods come again",
+                _shown(staying),
             )
         how.sleep(POLL_SECONDS)
 

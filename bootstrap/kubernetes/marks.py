@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bootstrap.kubernetes.labels import CONTROL_PLANE, host_taints
+from bootstrap.kubernetes.labels import CONTROL_PLANE, host_taints, pool_labels
 from bootstrap.kubernetes.seen import NodeMarks
 from bootstrap.model import Cluster, Taint
 
@@ -54,7 +54,7 @@ class Nodes(Protocol):
 
 def marks_of(cluster: Cluster) -> dict[str, Marks]:
     """Return what the node of each machine, and of each control-plane host that is one, is to carry, by its name."""
-    pools = {pool.name: _marks(pool.labels, pool.taints) for pool in cluster.pools}
+    pools = {pool.name: _marks(pool_labels(pool), pool.taints) for pool in cluster.pools}
     hosts = {
         host.name: _marks({CONTROL_PLANE: ""}, host_taints(host))
         for host in cluster.control_plane.hosts

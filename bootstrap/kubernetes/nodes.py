@@ -6,20 +6,25 @@ from ipaddress import IPv4Address
 
 from bootstrap import families, rooms
 from bootstrap.families import OSFamily
-from bootstrap.kubernetes import kubelet, pod_network
+from bootstrap.gpu.images import driver_of
+from bootstrap.gpu.taint import TAINT
+from bootstrap.kubernetes import gpu_agent, kubelet, pod_network
 from bootstrap.kubernetes.kubeconfig import PemFiles, referring_kubeconfig
+from bootstrap.kubernetes.labels import pool_labels
 from bootstrap.kubernetes.places import (
     CA,
     CONTAINERD,
+    CONTAINERD_NVIDIA,
     KUBELET_CONFIG,
     KUBELET_ENVIRONMENT,
     KUBELET_KUBECONFIG,
     KUBELET_PEM,
+    NVIDIA_RUNTIME,
     PROXY_CONFIG,
 )
 from bootstrap.kubernetes.pod_network import PodNetwork
 from bootstrap.kubernetes.tree import HostFile
-from bootstrap.model import Cluster, Machine
+from bootstrap.model import Cluster, Machine, Taint
 from bootstrap.templates import read, render
 
 HOSTS = "/etc/hosts"
@@ -32,11 +37,13 @@ RESTARTS: Mapping[str, tuple[str, ...]] = {
     SYSCTL: ("systemd-sysctl.service",),
     **pod_network.RESTARTS,
     CONTAINERD: (_CONTAINERD, _KUBELET),
+    CONTAINERD_NVIDIA: (_CONTAINERD, _KUBELET),
     KUBELET_CONFIG: (_KUBELET,),
     KUBELET_ENVIRONMENT: (_KUBELET,),
     CA: (_KUBELET, _PROXY),
     KUBELET_KUBECONFIG: (_KUBELET, _PROXY),
     PROXY_CONFIG: (_PROXY,),
+    **gpu_agent.RESTARTS,
 }
 """Which units to restart, in order, when a document changed; one that is not here is read by itself."""
 
@@ -49,6 +56,12 @@ def family_of(cluster: Cluster, machine: Machine) -> OSFamily:
     """
     name = cluster.pool(machine.pool).os.family
     return rooms.load(families, name, OSFamily, where=f"pools.{machine.pool}.os.family")
+
+
+def pools_without_plugins(cluster: Cluster) -> tuple[str, ...]:
+    """Return the pools with machines whose operating system brings no CNI plugins: they get ours."""
+    lacking = {m.pool for m in cluster.machines if not family_of(cluster, m).has_cni_plugins}
+    return tuple(pool.name for pool in cluster.pools if pool.name in lacking)
 
 
 def node_documents(cluster: Cluster, machine: Machine, ca: bytes, network: PodNetwork) -> dict[str, HostFile]:
@@ -79,11 +92,14 @@ def _documents(
     yield KUBELET_ENVIRONMENT, HostFile(kubelet.environment(cluster, plan))
     yield PROXY_CONFIG, HostFile(kubelet.proxy_configuration(cluster, plan))
     yield CONTAINERD, HostFile(containerd_text(cluster, family.cni_plugins))
+    if driver_of(cluster.pool(machine.pool)) is not None:
+        yield CONTAINERD_NVIDIA, HostFile(nvidia_text(cluster, family.cni_plugins))
     yield SYSCTL, HostFile(read("kubernetes/sysctl.conf").encode())
     yield MODULES, HostFile(read("kubernetes/modules.conf").encode())
     for path, text in family.container_files.items():
         yield path, HostFile(text.encode())
     yield from pod_network.files(cluster, machine.name, network)
+    yield from gpu_agent.files(cluster.pool(machine.pool))
 
 
 def _plan(cluster: Cluster, machine: Machine) -> kubelet.Kubelet:
@@ -93,8 +109,8 @@ def _plan(cluster: Cluster, machine: Machine) -> kubelet.Kubelet:
         address=machine.address,
         resolv_conf=family_of(cluster, machine).resolv_conf,
         is_own=True,
-        labels=pool.labels,
-        taints=pool.taints,
+        labels=pool_labels(pool),
+        taints=(*pool.taints, *((Taint(**TAINT),) if pool.gpu else ())),
     )
 
 
@@ -121,6 +137,18 @@ def containerd_text(cluster: Cluster, cni_plugins: str, *, restricted: bool = Fa
     One that is `restricted` may run where it has less power than root of a machine has.
     """
     return _containerd(cluster.kubernetes.sandbox_image or "", cni_plugins, restricted)
+
+
+def nvidia_text(cluster: Cluster, cni_plugins: str) -> bytes:
+    """Return containerd's second file on nodes with a GPU driver: NVIDIA's runtime beside runc, and CDI."""
+    values = {"sandbox_image": cluster.kubernetes.sandbox_image or "", "cni_plugins": cni_plugins}
+    return _nvidia(**values)
+
+
+@lru_cache(16)
+def _nvidia(sandbox_image: str, cni_plugins: str) -> bytes:
+    values = {"sandbox_image": sandbox_image, "cni_plugins": cni_plugins, "restricted": False}
+    return render("kubernetes/containerd-nvidia.toml.j2", nvidia=NVIDIA_RUNTIME, **values).encode()
 
 
 def hosts_text(cluster: Cluster, name: str) -> bytes:

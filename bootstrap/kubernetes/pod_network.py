@@ -1,5 +1,6 @@
 """Pods with `cni: bridge`: a bridge on each node, and a route on every node to the pods of each other."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -26,6 +27,9 @@ RESTARTS: Mapping[str, tuple[str, ...]] = {
 """Which of its units to restart when a file changed."""
 PROTOCOL = 210
 """Marks our routes in the kernel's table (ip-route(8), `proto`); nobody in /etc/iproute2/rt_protos has it."""
+
+
+_ROUTE = re.compile(rb"\broute ([0-9.]+/[0-9]+) ([0-9.]+)")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def laid_out(cluster: Cluster, numbers: Allotment) -> PodNetwork:
     places = sorted((numbers[name], address) for name, address in _addresses(cluster) if name in numbers)
     lines += [f"route {subnet_of(cluster, number)} {address}" for number, address in places]
     return PodNetwork(numbers, ("\n".join(lines) + "\n").encode())
+
+
+def routes_in(text: bytes) -> dict[str, str]:
+    """Return by address of a node the pod subnet that `text` leads there: routes, or a document that holds them."""
+    return {address.decode(): subnet.decode() for subnet, address in _ROUTE.findall(text)}
 
 
 def files(cluster: Cluster, name: str, network: PodNetwork) -> Iterator[tuple[str, HostFile]]:

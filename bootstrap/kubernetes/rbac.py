@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-CLAIMS, STATUS = "firstlight:claims", "firstlight:status"
+CLAIMS, STATUS, GATE = "firstlight:claims", "firstlight:status", "firstlight:gate"
 ADMINS = "kubeadm:cluster-admins"
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 SIGNERS = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving")
@@ -25,6 +25,9 @@ def objects() -> tuple[Object, ...]:
         _binding(CLAIMS, CLAIMS, "User", CLAIMS),
         _role(STATUS, [_rule("", ["nodes"], ["get", "list", "watch"])]),
         _binding(STATUS, STATUS, "User", STATUS),
+        # A taint is part of a node; NodeRestriction keeps nodes from changing their own.
+        _role(GATE, [_rule("", ["nodes"], ["get", "list", "patch"])]),
+        _binding(GATE, GATE, "User", GATE),
     )
 
 

@@ -4,7 +4,11 @@ import base64
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from bootstrap.gpu.mark import ANNOTATION
+from bootstrap.gpu.taint import RESOURCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,10 @@ class SigningRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeView:
-    """A node as the cluster sees it; `message` is the reason that its kubelet, or the cluster, gives for it."""
+    """A node as the cluster sees it; `message` is the reason that its kubelet, or the cluster, gives for it.
+
+    `kernel` is that of `uname -r`; `upgrade` what an upgrade of its GPU driver has written there of itself.
+    """
 
     name: str
     is_ready: bool
@@ -40,16 +47,40 @@ class NodeView:
     addresses: tuple[str, ...]
     version: str
     is_cordoned: bool
+    kernel: str = ""
+    upgrade: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeMarks:
-    """The labels of a node and its taints, these as the API writes them; `revision` is the object's."""
+    """The labels of a node and its taints, these as the API writes them; `revision` is the object's.
+
+    `gpus` is how many it can give out (status.allocatable).
+    """
 
     name: str
     revision: str
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, Any], ...]
+    gpus: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentView:
+    """An apps/v1 Deployment: when it was made, and how often its spec was written (1: never changed)."""
+
+    made: datetime
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodView:
+    """A pod; `is_idle` says that nothing of it has ever run, by its kubelet's own word or as it is on no node."""
+
+    name: str
+    labels: Mapping[str, str]
+    made: datetime
+    is_idle: bool
 
 
 def signing_request_from(found: Any) -> SigningRequest:
@@ -89,6 +120,8 @@ def node_view_from(node: Any) -> NodeView:
         addresses=tuple(_addresses(node)),
         version=status.nodeInfo.kubeletVersion if status and status.nodeInfo else "",
         is_cordoned=bool(node.spec and node.spec.unschedulable),
+        kernel=(status.nodeInfo.kernelVersion or "") if status and status.nodeInfo else "",
+        upgrade=str((node.metadata.annotations or {}).get(ANNOTATION, "")),
     )
 
 
@@ -99,12 +132,56 @@ def node_marks_from(node: Any) -> NodeMarks:
         revision=str(node.metadata.resourceVersion),
         labels=dict(node.metadata.labels or {}),
         taints=tuple(taint.to_dict() for taint in (node.spec.taints if node.spec else None) or ()),
+        gpus=_count((node.status.allocatable if node.status else None) or {}),
     )
+
+
+def _count(amounts: Mapping[str, str]) -> int:
+    """Return how many whole GPUs are among `amounts`."""
+    text = str(amounts.get(RESOURCE, ""))
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _addresses(node: Any) -> Iterator[str]:
     for one in (node.status.addresses if node.status else None) or ():
         yield one.address
+
+
+def deployment_view_from(found: Any) -> DeploymentView:
+    """Return an apps/v1 Deployment as a DeploymentView."""
+    metadata = found.metadata
+    return DeploymentView(made=metadata.creationTimestamp, generation=int(metadata.generation or 0))
+
+
+def pod_view_from(pod: Any) -> PodView:
+    """Return a Pod of v1 as a PodView."""
+    metadata = pod.metadata
+    return PodView(
+        name=str(metadata.name),
+        labels=dict(metadata.labels or {}),
+        made=metadata.creationTimestamp,
+        is_idle=_is_idle(pod),
+    )
+
+
+def _is_idle(pod: Any) -> bool:
+    """Return whether no init container of a pod has done its work, nor any other begun ("Pod Lifecycle")."""
+    status = pod.status
+    before = (status.initContainerStatuses if status else None) or ()
+    if not before:
+        return not pod.spec.nodeName  # a kubelet that has told nothing may have run it
+    mains = status.containerStatuses or ()
+    return not (any(map(_may_be_done, before)) or any(map(_has_begun, mains)))
+
+
+def _may_be_done(init: Any) -> bool:
+    states = [one for one in (init.state, init.lastState) if one]
+    return any(one.running or (one.terminated and one.terminated.exitCode == 0) for one in states)
+
+
+def _has_begun(main: Any) -> bool:
+    states = [one for one in (main.state, main.lastState) if one]
+    return bool(main.containerID or main.restartCount or any(one.running or one.terminated for one in states))
 
 
 def is_evictable(pod: Any) -> bool:
@@ -114,3 +191,14 @@ def is_evictable(pod: Any) -> bool:
     is_of_daemon_set = any(owner.kind == "DaemonSet" for owner in metadata.ownerReferences or ())
     has_ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
     return not (is_static or is_of_daemon_set or has_ended)
+
+
+def is_rolled_out(found: Any) -> bool:
+    """Return whether the pods of an apps/v1 Deployment are those of its template, and available, as many as wanted."""
+    status = found.status
+    if status is None or status.observedGeneration != found.metadata.generation:
+        return False
+    wanted = found.spec.replicas
+    return bool(
+        wanted == (status.updatedReplicas or 0) == (status.availableReplicas or 0) == (status.replicas or 0)
+    )

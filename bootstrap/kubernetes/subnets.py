@@ -37,6 +37,13 @@ def allot(previous: Allotment, names: Iterable[str], capacity: int) -> dict[str,
     return dict(sorted({**kept, **found, **heirs}.items()))
 
 
+def joined(ours: Allotment, theirs: Allotment) -> dict[str, int]:
+    """Return `ours` with the names that only `theirs` has, unless their number is given out in `ours`."""
+    taken = set(ours.values())
+    more = {name: number for name, number in theirs.items() if name not in ours and number not in taken}
+    return dict(sorted({**more, **ours}.items()))
+
+
 def _kept(previous: Allotment, capacity: int) -> dict[str, int]:
     """Return what still holds of `previous`: numbers in range, each for the first name that has it."""
     owners: dict[int, str] = {}

@@ -6,7 +6,6 @@ namespace (setns(2)) and connects there to the first API server that is well. It
 
 import asyncio
 import contextlib
-import ctypes
 import socket
 import ssl
 import sys
@@ -14,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bootstrap.lab.daemon import to_background
+from bootstrap.lab.namespace import enter
 
 LOOPBACK = "127.0.0.1"
-CLONE_NEWNET = 0x40000000  # setns(2)
 DIAL_SECONDS = 2.0
 CHUNK = 64 * 1024
 
@@ -34,14 +33,6 @@ def listening(wanted: int) -> socket.socket:
         with contextlib.suppress(OSError):
             return socket.create_server((LOOPBACK, port), backlog=64)
     raise OSError("no port is free on loopback")
-
-
-def enter(namespace: Path) -> None:
-    """Have this thread, and the sockets that it makes from now on, belong to a network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with namespace.open("rb") as file:
-        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 async def serve(door: socket.socket, servers: Sequence[Address]) -> None:

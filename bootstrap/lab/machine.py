@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from bootstrap.errors import LabError
+from bootstrap.lab.nextboot import First
 from bootstrap.model import Cluster, LabDisk, LabMachine
+from bootstrap.model.lab import VmFirmware
 
 Accel = Literal["tcg", "kvm"]
 
@@ -36,6 +38,12 @@ ACCEL_OPTIONS: dict[Accel, tuple[str, ...]] = {
     "kvm": ("-accel", "kvm", "-cpu", "host"),
 }
 
+CARD = "nic0"
+"""QEMU's name of the network card."""
+
+CARD_PLACES: dict[First, int] = {"network": 1, "disk": 99}
+"""The network card's place in the boot order, by what is first; the disks have those from 2 on."""
+
 PROCESSORS: dict[Accel, int] = {"tcg": 1, "kvm": 2}
 """How many processors a machine has that does not say."""
 
@@ -55,15 +63,21 @@ class Vm:
     name: str
     mac: str
     uuid: str
-    firmware: Literal["bios", "uefi"]
+    firmware: VmFirmware
     cpus: int | None
     memory: int
     disks: tuple[LabDisk, ...]
+    boot: First = "network"
 
     @property
     def folder(self) -> str:
         """Return the folder of its disks and sockets, relative to the work folder."""
         return f"lab/{self.name}"
+
+    @property
+    def is_uefi(self) -> bool:
+        """Return whether its firmware is OVMF, whichever way it boots from the network."""
+        return self.firmware != "bios"
 
     @property
     def tap(self) -> str:
@@ -98,6 +112,7 @@ def _vm(cluster: Cluster, machine: LabMachine) -> Vm:
         cpus=machine.cpus,
         memory=machine.memory,
         disks=machine.disks,
+        boot=machine.boot,
     )
 
 
@@ -120,9 +135,12 @@ def wwn(vm: Vm, disk: LabDisk) -> str:
     return f"0x{number:016x}"
 
 
-def argv(vm: Vm, *, accel: Accel, pid_file: Path, ovmf: Ovmf | None) -> tuple[str, ...]:
+def argv(
+    vm: Vm, *, accel: Accel, pid_file: Path, ovmf: Ovmf | None, first: First | None = None
+) -> tuple[str, ...]:
     """Return the command that switches `vm` on; it goes to the background once the machine runs.
 
+    `first` is what it boots from, if not what its boot order says.
     Paths of sockets and disks are relative to the work folder, which must be the current one: a socket's
     path has room for 108 bytes (unix(7)). `pid_file` is absolute: it tells our processes from others.
 
@@ -141,7 +159,7 @@ def argv(vm: Vm, *, accel: Accel, pid_file: Path, ovmf: Ovmf | None) -> tuple[st
         *("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-pci,rng=rng0"),
         *_sockets(vm),
         *_firmware(vm, ovmf),
-        *_network(vm),
+        *_network(vm, CARD_PLACES[first or vm.boot]),
         *_disks(vm),
         *("-daemonize", "-pidfile", str(pid_file)),
     )
@@ -175,15 +193,21 @@ def _firmware(vm: Vm, ovmf: Ovmf | None) -> tuple[str, ...]:
         # The rack has IPv4 only; a firmware that tries IPv6 first waits a minute for nothing.
         *("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"),
         *("-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n"),
+        # Without PXE, HTTP boot is what is left of the network card.
+        *(
+            ("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
+            if vm.firmware == "uefi-http"
+            else ()
+        ),
     )
 
 
-def _network(vm: Vm) -> tuple[str, ...]:
+def _network(vm: Vm, place: int) -> tuple[str, ...]:
     # QEMU's network ROM is iPXE. BIOS machines need it; without it OVMF does PXE itself, as servers do.
-    rom = ",romfile=" if vm.firmware == "uefi" else ""
+    rom = ",romfile=" if vm.is_uefi else ""
     return (
         *("-netdev", f"tap,id=net0,ifname={vm.tap},script=no,downscript=no"),
-        *("-device", f"virtio-net-pci,netdev=net0,mac={vm.mac},bootindex=1{rom}"),
+        *("-device", f"virtio-net-pci,id={CARD},netdev=net0,mac={vm.mac},bootindex={place}{rom}"),
     )
 
 

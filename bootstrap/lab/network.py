@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from pyroute2 import NetNS
@@ -61,8 +62,10 @@ def in_namespace(namespace: str, argv: Sequence[str]) -> tuple[str, ...]:
     return ("ip", "netns", "exec", namespace, *argv)
 
 
-def build(network: Network, taps: Sequence[str]) -> None:
-    """Make the namespace, the bridge and exactly `taps`; what is right already stays as it is.
+def build(network: Network, taps: Sequence[str], inner: Collection[IPv4Address] = ()) -> None:
+    """Make the namespace, the bridge, exactly `taps` and the addresses `inner`; what is right already stays as it is.
+
+    `inner` are on the loopback of the namespace: nobody outside of it reaches them.
 
     Raises:
         LabError: the namespace belongs to another work folder, or the kernel refused.
@@ -73,9 +76,10 @@ def build(network: Network, taps: Sequence[str]) -> None:
         _ip("netns", "add", network.namespace)
     try:
         _quieten(network.namespace)
-        with NetNS(network.namespace, flags=0) as kernel:
+        with _kernel_of(network) as kernel:
             _build_bridge(kernel, network)
             _build_taps(kernel, network, taps)
+            _set_inner(kernel, inner)
     except (NetlinkError, OSError) as error:
         raise LabError(f"could not build network {network.namespace}: {error}") from error
 
@@ -108,9 +112,24 @@ def owner_of(network: Network) -> str | None:
     """Return the folder that the namespace's bridge names; None if there is no namespace or no bridge yet."""
     if not is_namespace(network.file):
         return None
-    with NetNS(network.namespace, flags=0) as kernel:
+    with _kernel_of(network) as kernel:
         bridges = [link for link in kernel.get_links() if _kind(link) == "bridge"]
     return str(bridges[0].get("ifalias") or "") if bridges else None
+
+
+@contextlib.contextmanager
+def _kernel_of(network: Network) -> Iterator[NetNS]:
+    """Open the namespace's netlink socket, and let Ctrl-C and SIGTERM wait until it is closed again.
+
+    pyroute2 works inside a namespace in forks of this process. A fork that hears Ctrl-C goes up this process's own
+    stack, where it ends its process 0: the whole group, us included, while we take back what we have started.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with NetNS(network.namespace, flags=0) as kernel:
+            yield kernel
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _kind(link: object) -> str | None:
@@ -158,6 +177,20 @@ def _set_address(kernel: NetNS, bridge: int | None, wanted: IPv4Interface) -> No
         kernel.addr("add", index=bridge, address=str(wanted.ip), prefixlen=prefix_length, broadcast=broadcast)
 
 
+def _set_inner(kernel: NetNS, wanted: Collection[IPv4Address]) -> None:
+    """Give the loopback exactly the addresses `wanted`, beside those of 127.0.0.0/8."""
+    loopback = _index(kernel, "lo")
+    texts = {str(address) for address in wanted if not address.is_loopback}
+    for address in kernel.get_addr(index=loopback, family=2):
+        text = str(address.get_attr("IFA_ADDRESS"))
+        if text in texts:
+            texts.remove(text)
+        elif not IPv4Address(text).is_loopback:
+            kernel.addr("del", index=loopback, address=text, prefixlen=address["prefixlen"])
+    for text in sorted(texts):
+        kernel.addr("add", index=loopback, address=text, prefixlen=32)
+
+
 def _build_taps(kernel: NetNS, network: Network, taps: Sequence[str]) -> None:
     bridge = _index(kernel, network.bridge)
     present = {link.get("ifname") for link in kernel.get_links()}
@@ -181,7 +214,7 @@ def set_port(network: Network, port: str, *, up: bool) -> None:
         LabError: there is no such port, or the kernel refused.
     """
     try:
-        with NetNS(network.namespace, flags=0) as kernel:
+        with _kernel_of(network) as kernel:
             index = _index(kernel, port)
             if index is None:
                 raise LabError(f"nothing is plugged into port {port} of {network.bridge}: is it switched on?")

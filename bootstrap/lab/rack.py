@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab import accel, gateway, network, requirements, ssh
+from bootstrap.lab import accel, gateway, network, nextboot, qmp, requirements, ssh
+from bootstrap.lab.bmcs import Bmcs
 from bootstrap.lab.container import Container
 from bootstrap.lab.host import port_of
 from bootstrap.lab.hosts import Hosts
-from bootstrap.lab.machine import Ovmf, Vm, argv, disk_file, variables_file, vms_from
+from bootstrap.lab.machine import CARD, CARD_PLACES, Ovmf, Vm, argv, disk_file, variables_file, vms_from
 from bootstrap.lab.network import Network
 from bootstrap.lab.power import Slot
 from bootstrap.model import Cluster
@@ -41,6 +42,7 @@ class Rack:
         )
         self.hosts = Hosts.of(cluster, self._work, self._network)
         """The control-plane hosts that this computer runs."""
+        self._bmcs = Bmcs.of(cluster, self._work, self._network)
 
     @property
     def namespace(self) -> str:
@@ -61,16 +63,23 @@ class Rack:
         """Return the command that runs `command` on the rack's network."""
         return network.in_namespace(self.namespace, command)
 
-    def up(self, progress: Progress = silent, host_roots: Mapping[bool, Path] | None = None) -> None:
-        """Build the network and the disks, and start the hosts; what is there stays, and what runs goes on running.
+    def up(
+        self,
+        progress: Progress = silent,
+        host_roots: Mapping[bool, Path] | None = None,
+        base: Path = Path(),
+    ) -> None:
+        """Build the network and the disks, start the BMCs and the hosts; what is there stays, what runs goes on.
 
         `host_roots` are the archives that hosts start from which have no root yet, by whether they are to be nodes
-        (bootstrap/image/host.py).
+        (bootstrap/image/host.py). Relative paths of the configuration begin in `base`.
 
         Raises:
             LabError: something is missing, or the namespace is another run's; the text says what to do.
+            UsageError: the password of a BMC cannot be read.
         """
-        requirements.check(tuple(self._vms.values()), hosts=bool(self.hosts.all))
+        bmcs = self._bmcs.all
+        requirements.check(tuple(self._vms.values()), hosts=bool(self.hosts.all), bmcs=bool(bmcs))
         network.check_owner(self._network)
         self._lab.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         progress("lab: trying whether KVM works")
@@ -80,12 +89,14 @@ class Rack:
                 slot.switch_off()
         self.hosts.furnish(host_roots or {}, progress)
         progress(f"lab: network {self._network.address} in namespace {self.namespace}, accelerator {kind}")
-        network.build(self._network, [vm.tap for vm in self._vms.values()])
+        inner = {bmc.address for bmc in bmcs.values()} - {self._network.address.ip}
+        network.build(self._network, [vm.tap for vm in self._vms.values()], inner)
         self._start_router()
         self._start_gateway()
         for vm in self._vms.values():
             progress(f"lab: disks of {vm.name}")
             self._furnish(vm, progress)
+        self._bmcs.start(base, progress)
         self.hosts.start(progress)
 
     def down(self, progress: Progress = silent) -> None:
@@ -101,6 +112,7 @@ class Rack:
         if not any(slot.folder.exists() for slot in slots) and not self._network.file.exists():
             return
         requirements.check_root()
+        self._bmcs.end()
         for slot in slots:
             progress(f"lab: switching off {slot.folder.name}")
             slot.switch_off()
@@ -127,13 +139,26 @@ class Rack:
         requirements.check((vm,))
         self._check_network(f"machine {vm.name}")
         slot = Slot(self._lab / vm.name)
+        if slot.pid() is not None:
+            return
+        chosen = nextboot.chosen(slot.folder)
+        first = chosen or vm.boot
         command = argv(
             vm,
             accel=accel.choose(self._accel, self._verdict),
             pid_file=slot.pid_file,
             ovmf=self._ovmf,
+            first=first,
         )
-        slot.switch_on(self.in_namespace(command), self._work)
+        # What somebody chooses from now on is for the start after this one.
+        nextboot.choose(slot.folder, None)
+        try:
+            slot.switch_on(self.in_namespace(command), self._work)
+        except LabError:
+            nextboot.choose(slot.folder, chosen)
+            raise
+        if first != vm.boot:
+            _restore_order(slot, vm)
 
     def _check_network(self, whose: str) -> None:
         if not network.is_namespace(self._network.file):
@@ -146,6 +171,26 @@ class Rack:
             LabError: there is no such machine.
         """
         self._slot(name).switch_off()
+
+    def netboot(self, name: str) -> None:
+        """Let a machine boot from the network at its next start, and only then.
+
+        Raises:
+            LabError: there is no such machine, or the rack was never up.
+        """
+        vm = self._vm(name)
+        if not (self._lab / vm.name).is_dir():
+            raise LabError(f"machine {name} is not built yet (lab up builds it)")
+        nextboot.choose(self._lab / vm.name, "network")
+
+    @property
+    def has_bmcs(self) -> bool:
+        """Return whether a machine has a BMC."""
+        return bool(self._bmcs.all)
+
+    def network_first(self, name: str) -> bool:
+        """Return whether a machine always tries the network before its disks."""
+        return self._vm(name).boot == "network"
 
     def cycle(self, name: str) -> None:
         """Cut the power of a machine or a host and switch it on again; one that is off is switched on.
@@ -259,7 +304,7 @@ class Rack:
                     file.truncate(disk.size)
                 elif file.tell() != disk.size:
                     progress(f"lab: disk {disk.serial} of {vm.name} keeps its {file.tell()} bytes")
-        if vm.firmware == "uefi" and self._ovmf:
+        if vm.is_uefi and self._ovmf:
             self._copy_variables(vm, self._ovmf)
 
     def _copy_variables(self, vm: Vm, ovmf: Ovmf) -> None:
@@ -303,6 +348,19 @@ class Rack:
                 return
         text = f"processes in namespace {self.namespace} do not end: {network.pids_in(self._network)}"
         raise LabError(text)
+
+
+def _restore_order(slot: Slot, vm: Vm) -> None:
+    """Have a machine that has just started follow its own boot order again, from its next reset on.
+
+    QEMU hands the order to the firmware at a reset (hw/nvram/fw_cfg.c), and the first one is over when it runs.
+
+    Raises:
+        LabError: QEMU does not answer.
+    """
+    with qmp.opened(slot.monitor) as monitor:
+        card = f"/machine/peripheral/{CARD}"
+        monitor.execute("qom-set", path=card, property="bootindex", value=CARD_PLACES[vm.boot])
 
 
 def _server(name: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ HOST_COMMANDS = {
     "systemd-nspawn": "systemd-container",
     "zstd": "zstd",
 }
+BMC_COMMANDS = {"ipmi_sim": "openipmi"}
 BIOS_FILES = {
     "/usr/share/seabios/bios-256k.bin": "seabios",
     "/usr/lib/ipxe/qemu/efi-virtio.rom": "ipxe-qemu",
@@ -37,29 +38,28 @@ def find_ovmf(folder: Path = OVMF_FOLDER) -> Ovmf | None:
     return None
 
 
-def missing_packages(vms: Sequence[Vm], *, hosts: bool = False) -> tuple[str, ...]:
-    """Return the Debian packages that `vms` (and hosts) need and that are not there, by name."""
-    return tuple(sorted(set(_missing(vms, hosts=hosts))))
+def missing_packages(vms: Sequence[Vm], *, hosts: bool = False, bmcs: bool = False) -> tuple[str, ...]:
+    """Return the Debian packages that `vms` (and hosts, and BMCs) need and that are not there, by name."""
+    return tuple(sorted(set(_missing(vms, hosts=hosts, bmcs=bmcs))))
 
 
-def _missing(vms: Sequence[Vm], *, hosts: bool) -> Iterator[str]:
-    commands = {**COMMANDS, **(HOST_COMMANDS if hosts else {})}
+def _missing(vms: Sequence[Vm], *, hosts: bool, bmcs: bool) -> Iterator[str]:
+    commands = {**COMMANDS, **(HOST_COMMANDS if hosts else {}), **(BMC_COMMANDS if bmcs else {})}
     yield from (package for command, package in commands.items() if not shutil.which(command))
-    firmwares = {vm.firmware for vm in vms}
-    if "bios" in firmwares:
+    if not all(vm.is_uefi for vm in vms):
         yield from (package for file, package in BIOS_FILES.items() if not Path(file).is_file())
-    if "uefi" in firmwares and find_ovmf() is None:
+    if any(vm.is_uefi for vm in vms) and find_ovmf() is None:
         yield "ovmf"
 
 
-def check(vms: Sequence[Vm], *, hosts: bool = False) -> None:
-    """Do nothing if this computer can run `vms`, and hosts beside them.
+def check(vms: Sequence[Vm], *, hosts: bool = False, bmcs: bool = False) -> None:
+    """Do nothing if this computer can run `vms`, and hosts and BMCs beside them.
 
     Raises:
         LabError: it cannot; the text says what to do.
     """
     check_root()
-    missing = missing_packages(vms, hosts=hosts)
+    missing = missing_packages(vms, hosts=hosts, bmcs=bmcs)
     if missing:
         command = f"apt-get install --no-install-recommends {' '.join(missing)}"
         raise LabError(f"the lab lacks Debian packages: {' '.join(missing)}\nas root: {command}")

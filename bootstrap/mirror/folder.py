@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bootstrap.adding.images import mirrored
 from bootstrap.errors import PreflightError
 from bootstrap.mirror import files, lock, places
 from bootstrap.mirror.lock import Lock
@@ -68,5 +69,5 @@ def _paths(cluster: Cluster) -> dict[str, str]:
     found = {name: places.program_path(version, name) for name in names}
     if cluster.etcd.members:
         found |= {name: places.etcd_path(etcd.version if etcd else "?", name) for name in DATABASE}
-    images = {places.image_name(image): places.image_path(image) for image in cluster.mirror.images}
+    images = {places.image_name(image): places.image_path(image) for image in mirrored(cluster)}
     return {**found, **images}

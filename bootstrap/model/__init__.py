@@ -8,13 +8,14 @@ from bootstrap.model.kubernetes import ControlPlane, Etcd, Host, Kubernetes, Met
 from bootstrap.model.lab import Lab, LabDisk, LabHost, LabMachine
 from bootstrap.model.machine import Machine, Power
 from bootstrap.model.mirror import Archive, Mirror
-from bootstrap.model.pool import Disk, DiskSelect, Gpu, Match, Os, Pool, Taint
+from bootstrap.model.pool import BootFromDisk, Disk, DiskSelect, Gpu, MachineTftp, Match, Os, Pool, Taint
 from bootstrap.model.types import mac_from
 
 __all__ = [
     "AddonChoice",
     "Appliance",
     "Archive",
+    "BootFromDisk",
     "Cluster",
     "ControlPlane",
     "DebianImage",
@@ -31,6 +32,7 @@ __all__ = [
     "LabHost",
     "LabMachine",
     "Machine",
+    "MachineTftp",
     "Match",
     "Metadata",
     "Mirror",

@@ -1,12 +1,45 @@
 """What is applied to the cluster after it stands; one field per addon, so that each has its own options."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
-from bootstrap.model.addresses import AddressOrName, AddressRange
-from bootstrap.model.base import Model, shown
+from bootstrap.model.addresses import Address, AddressOrName, AddressRange
+from bootstrap.model.amounts import Size
+from bootstrap.model.base import Model, parsed, shown, text_of
 from bootstrap.model.types import FilePath, Name
+
+_ABSOLUTE = re.compile(r"/[^\x00-\x1f\x7f]{0,4094}")
+_OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,127}")
+
+
+def exported_path_from(value: object) -> str:
+    """Return `value` if it is a path from the root of a server (RFC 7530 calls it a pathname).
+
+    Raises:
+        ValueError: it is no text, or does not begin with a slash.
+    """
+    path = text_of(value)
+    if _ABSOLUTE.fullmatch(path):
+        return path
+    raise ValueError(f"{shown(path)} is no path of a server; write it from the root such as /nfsroot")
+
+
+def mount_option_from(value: object) -> str:
+    """Return `value` if it is one option of mount(8).
+
+    Raises:
+        ValueError: it is not; several stand in a list, without commas.
+    """
+    option = text_of(value)
+    if _OPTION.fullmatch(option):
+        return option
+    raise ValueError(f"{shown(option)} is not one mount option; write each as an item such as nfsvers=4.1")
+
+
+ExportedPath = Annotated[str, *parsed(exported_path_from, type="string", pattern=f"^{_ABSOLUTE.pattern}$")]
+MountOption = Annotated[str, *parsed(mount_option_from, type="string", pattern=f"^{_OPTION.pattern}$")]
 
 
 class Coredns(Model):
@@ -14,6 +47,8 @@ class Coredns(Model):
 
     replicas: Annotated[StrictInt, Field(ge=1, le=9)] = 2
     """How many copies run."""
+    upstream: tuple[Address, ...] = Field(default=(), max_length=15)
+    """Name servers to ask for names outside; without them, those of the node it runs on."""
 
 
 class MetricsServer(Model):
@@ -27,17 +62,51 @@ class Metallb(Model):
     """Ranges such as 192.168.1.241-192.168.1.250, or networks, that nobody else uses."""
 
 
+class NfsVolume(Model):
+    """A volume whose folder is on the server already."""
+
+    name: Name
+    """The name of the PersistentVolume."""
+    path: ExportedPath
+    """Its path on the server."""
+    size: Size
+    """How large claims may take it to be; NFS itself keeps nobody to it."""
+    read_only: StrictBool = False
+    """Whether pods may only read."""
+
+
+class NfsExport(Model):
+    """The folder of volumes, exported by a control-plane host to the addresses of nodes."""
+
+    host: Name
+    """Which control-plane host; its address is the server."""
+    root_squash: StrictBool = True
+    """Whether root of a node is nobody there; without it, root of any node may do everything with all files."""
+
+
 class NfsProvisioner(Model):
     """Volumes on an NFS server."""
 
     server: AddressOrName
     """The NFS server."""
-    path: FilePath
+    path: ExportedPath
     """The exported path."""
     storage_class: Name = "nfs"
     """The storage class to make."""
     default_class: StrictBool = True
     """Whether it is the default storage class."""
+    dynamic: StrictBool = True
+    """Whether each claim gets a folder of its own; without it there are only the volumes listed here."""
+    on_delete: Literal["archive", "delete", "retain"] = "archive"
+    """What becomes of the folder when its claim is deleted: renamed, erased, or left as it is."""
+    fs_type: Literal["nfs", "nfs4"] = "nfs"
+    """The type that mount(8) is told elsewhere; nfs4 is taken as nfs of version 4."""
+    mount_options: tuple[MountOption, ...] = ()
+    """Options of mount(8) for volumes, such as nfsvers=4.1 or hard."""
+    volumes: tuple[NfsVolume, ...] = ()
+    """Volumes whose folders are there already."""
+    export: NfsExport | None = None
+    """Has a control-plane host export `path`; without it, the server is somebody else's."""
 
 
 class NvidiaDevicePlugin(Model):
@@ -51,6 +120,15 @@ class NvidiaDevicePlugin(Model):
 
 class DcgmExporter(Model):
     """Numbers about GPUs for Prometheus."""
+
+
+class Ingress(Model):
+    """HTTP and HTTPS from outside to services, by objects of the kind Ingress."""
+
+    replicas: Annotated[StrictInt, Field(ge=1, le=9)] = 2
+    """How many copies run."""
+    default_class: StrictBool = True
+    """Whether an Ingress that names no class is its own."""
 
 
 class Manifests(Model):
@@ -75,6 +153,8 @@ class AddonChoice(Model):
     """Offers GPUs to pods."""
     dcgm_exporter: DcgmExporter | None = Field(default=None, alias="dcgm-exporter")
     """Numbers about GPUs for Prometheus."""
+    ingress: Ingress | None = None
+    """HTTP and HTTPS from outside to services."""
     manifests: Manifests | None = None
     """Kubernetes documents of yours."""
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import PlainSerializer
+from pydantic import Field, PlainSerializer, StrictInt
 
 from bootstrap.model.base import parsed, shown, text_of
 
@@ -153,3 +153,6 @@ SizeComparison = Annotated[
     *parsed(size_comparison_from, type="string", format="comparison", examples=[">=512GiB"]),
     PlainSerializer(lambda c: f"{c.operator}{size_text(c.number)}", return_type=str, when_used="json"),
 ]
+
+BlockSize = Annotated[StrictInt, Field(ge=512, le=1468)]
+"""Bytes of a TFTP block (RFC 2348); the largest one fits, with its headers, into an Ethernet packet."""

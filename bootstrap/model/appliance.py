@@ -13,7 +13,7 @@ from bootstrap.model.addresses import (
     Network,
     Url,
 )
-from bootstrap.model.amounts import Duration
+from bootstrap.model.amounts import BlockSize, Duration
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
 from bootstrap.model.types import Domain, FilePath, ImageName, Interface, Sha256
@@ -77,7 +77,18 @@ class Loaders(Model):
     efi64: Loader | None = None
     """For 64-bit UEFI machines (snponly.efi)."""
     efi_arm64: Loader | None = None
-    """For 64-bit ARM UEFI machines."""
+    """For 64-bit ARM UEFI machines; Debian has none that is small enough for TFTP."""
+    http_efi64: Loader | None = None
+    """For 64-bit UEFI HTTP boot, if not the same as efi64."""
+    http_arm64: Loader | None = None
+    """For 64-bit ARM UEFI HTTP boot, if not the same as efiArm64."""
+
+
+class Tftp(Model):
+    """How the loaders are sent by TFTP: to every machine of which `tftp` says nothing else (docs/dhcp.md)."""
+
+    max_block_size: BlockSize = 1368
+    """Bytes of a block at most (RFC 2348); with 512 no block size is agreed on at all."""
 
 
 class Pxe(Model):
@@ -85,6 +96,8 @@ class Pxe(Model):
 
     loader: Loaders = Loaders()
     """iPXE binaries to use instead of Debian's."""
+    tftp: Tftp = Tftp()
+    """How they are sent by TFTP."""
 
 
 class ContainerImages(Model):

@@ -1,8 +1,9 @@
 """The whole cluster, as one value."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ from bootstrap.model.kubernetes import ControlPlane, Etcd, Kubernetes, Metadata,
 from bootstrap.model.lab import Lab
 from bootstrap.model.machine import Machine
 from bootstrap.model.mirror import Mirror
-from bootstrap.model.pool import Disk, Pool
+from bootstrap.model.pool import BootFromDisk, Disk, MachineTftp, Pool
 
 
 class Cluster(Model):
@@ -90,6 +91,13 @@ class Cluster(Model):
     def _machines_by_name(self) -> dict[str, Machine]:
         return {machine.name: machine for machine in self.machines}
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy of which nothing is known by heart that was true of this one."""
+        made = super().model_copy(update=update, deep=deep)
+        for name in [name for name in made.__dict__ if name not in type(self).model_fields]:
+            del made.__dict__[name]
+        return made
+
     def pool(self, name: str) -> Pool:
         """Return the pool called `name`.
 
@@ -109,3 +117,11 @@ class Cluster(Model):
     def disk_of(self, machine: Machine) -> Disk:
         """Return the disk rule of `machine`: its own, else its pool's."""
         return machine.disk or self.pool(machine.pool).disk
+
+    def boot_from_disk_method_of(self, machine: Machine) -> BootFromDisk:
+        """Return how `machine` goes on from its network boot to its disk: its own way, else its pool's."""
+        return machine.boot_from_disk_method or self.pool(machine.pool).boot_from_disk_method
+
+    def tftp_of(self, machine: Machine) -> MachineTftp | None:
+        """Return how TFTP is to be spoken with `machine`: its own way, else its pool's, else None."""
+        return machine.tftp or self.pool(machine.pool).tftp

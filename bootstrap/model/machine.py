@@ -7,8 +7,8 @@ from pydantic import Field, StrictInt
 from bootstrap.model.addresses import Address, AddressOrName, HttpsUrl, Url
 from bootstrap.model.base import Model
 from bootstrap.model.kubernetes import Port
-from bootstrap.model.pool import Disk
-from bootstrap.model.types import FilePath, Mac, Name, Pattern, Word
+from bootstrap.model.pool import BootFromDisk, Disk, MachineTftp
+from bootstrap.model.types import FilePath, Mac, Name, Pattern, VariableName, Word
 
 Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
 """A command: the program and its arguments, one by one; no shell reads it."""
@@ -104,7 +104,7 @@ class WakeOnLanPower(Model):
     driver: Literal["wake-on-lan"]
     """wake-on-lan: a magic packet switches it on; it cannot be switched off."""
     broadcast: Address | None = None
-    """Where the packet is sent to; without it, the broadcast address of the appliance's network."""
+    """Where the packet goes; without it, to the broadcast address of its `address`'s network, else of each."""
     port: Port = 9
     """The packet's UDP port."""
 
@@ -122,6 +122,8 @@ class CommandPower(Model):
     """The program that prints on or off."""
     netboot: Words | None = None
     """The program that chooses the network for the next boot."""
+    pass_environment: Annotated[tuple[VariableName, ...], Field(max_length=64)] = ()
+    """Environment variables of ours that the programs get too, beside PATH and LANG."""
 
 
 Power = Annotated[
@@ -150,5 +152,9 @@ class Machine(Model):
     """Its reserved address; without it, one of the DHCP range."""
     disk: Disk | None = None
     """The disk to install to, instead of the pool's rule."""
+    boot_from_disk_method: BootFromDisk | None = None
+    """How it goes on from its network boot to its disk, instead of the pool's way."""
+    tftp: MachineTftp | None = None
+    """How TFTP is spoken with it, instead of the pool's way."""
     power: Power | None = None
     """How it is switched on and off; without it a person is asked."""

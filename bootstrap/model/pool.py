@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictInt
 
-from bootstrap.model.amounts import CountComparison, Duration, Size, SizeComparison
+from bootstrap.model.amounts import BlockSize, CountComparison, Duration, Size, SizeComparison
 from bootstrap.model.base import Model
 from bootstrap.model.types import (
     ByPath,
     CudaVersion,
     DiskId,
+    GpuProduct,
     KernelArgument,
     LabelKey,
     LabelValue,
@@ -18,6 +19,22 @@ from bootstrap.model.types import (
     Pattern,
     Release,
 )
+
+BRANCHES = (300, 999)
+"""The least and the largest number that may be meant for a branch of NVIDIA's driver."""
+BootFromDisk = Literal["localboot", "ipxe-exit", "ipxe-sanboot", "http-404"]
+"""How a machine that booted from the network goes on to its disk; three of the words are Sidero Metal's."""
+
+
+class MachineTftp(Model):
+    """How TFTP is spoken with machines whose firmware cannot do what is usual (docs/dhcp.md)."""
+
+    options: Literal["all", "none"] = "all"
+    """none: the options that it asks for are left unanswered, and data comes at once, in blocks of 512 bytes."""
+    max_block_size: BlockSize | None = None
+    """Bytes of a block at most, instead of appliance.pxe.tftp.maxBlockSize; with 512 no block size is agreed on."""
+    single_port: StrictBool = False
+    """Whether all of a transfer comes from port 69, for firmware or firewalls that take no other port."""
 
 
 class Os(Model):
@@ -92,8 +109,12 @@ class Gpu(Model):
     """Whether the driver and CUDA are installed."""
     cuda_version: CudaVersion | None = None
     """The CUDA version that must run, in quotes: "12.8"; it decides the driver."""
+    driver: Annotated[StrictInt, Field(ge=BRANCHES[0], le=BRANCHES[1])] | None = None
+    """The driver's branch, such as 535; without it, the newest that the GPUs can use."""
     expected: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
-    """How many GPUs each node must show before pods may run on it."""
+    """How many GPUs each node has; a machine that shows another number is not installed."""
+    products: Annotated[tuple[GpuProduct, ...], Field(max_length=8)] = ()
+    """Which GPUs each node has, such as [h100-sxm]; then the driver is decided before a machine is seen."""
     check_interval: Duration = 300
     """How often a node looks at its GPUs again."""
 
@@ -107,6 +128,10 @@ class Pool(Model):
     """Its operating system."""
     disk: Disk
     """The disk to install to."""
+    boot_from_disk_method: BootFromDisk = "localboot"
+    """How an installed machine goes on from its network boot to its disk; docs/booting.md says what needs which."""
+    tftp: MachineTftp | None = None
+    """How TFTP is spoken with its listed machines; without it as usual, or as was learned of a machine."""
     arm: Literal["auto", "manual"] = "auto"
     """auto: a listed machine is installed when it is first seen, once. manual: after `machine arm`."""
     match: Match | None = None

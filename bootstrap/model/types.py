@@ -17,6 +17,7 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _KUBERNETES = re.compile(r"v1\.(?:0|[1-9]\d?)\.(?:0|[1-9]\d?)(?:-[a-z]+\.\d+)?")
 _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
+_GPU = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ARGUMENT = re.compile(r"[A-Za-z0-9._:/=,@+-]{1,256}")
 _DISK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
@@ -34,6 +35,7 @@ _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?")
 _REGISTRY_PATH = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]{0,127}){0,8}")
 _TAG = re.compile(r"v\d{1,3}\.\d{1,3}\.\d{1,3}")
 _FILE = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")  # POSIX.1-2017, 8.1
 _PATTERN = re.compile(r"[\x20-\x7e]{1,128}")
 _KEY_TYPES = (
     "ssh-ed25519",
@@ -192,6 +194,9 @@ KubernetesVersion = Annotated[
 CudaVersion = Annotated[
     str, *_kind(_CUDA, "a CUDA version", 'major and minor in quotes such as "12.8"', '"12.8"')
 ]
+GpuProduct = Annotated[
+    str, *_kind(_GPU, "the name of a GPU", "lower-case letters, digits and - such as h100-sxm", "h100-sxm")
+]
 Release = Annotated[
     str, *_kind(_RELEASE, "a release of an operating system", 'such as "13" or 4593.2.5', '"13"')
 ]
@@ -281,6 +286,10 @@ Tag = Annotated[
     ),
 ]
 Word = Annotated[str, *_kind(_FILE, "a word of a command", "it without control characters")]
+VariableName = Annotated[
+    str,
+    *_kind(_VARIABLE, "the name of an environment variable", "letters, digits and _ such as HOME", "HOME"),
+]
 FilePath = Annotated[
     str,
     *_kind(_FILE, "the name of a file", "a path such as secrets/bmc.pw"),

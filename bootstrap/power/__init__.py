@@ -87,6 +87,8 @@ class PowerDriver(ABC, Generic[P]):
         self.power = power
         self.target = target
         self.deadline = deadline
+        self.remark = ""
+        """A line about an action that was done, such as a part of it that was not; empty if all is well."""
 
     @abstractmethod
     def state(self) -> PowerState:

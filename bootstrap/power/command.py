@@ -9,6 +9,8 @@ from bootstrap.model.machine import CommandPower
 from bootstrap.power import PowerState, ToldPower
 
 LONGEST_SHOWN = 200
+PASSED = ("PATH", "LANG")
+"""Variables of ours that every program gets; others may hold secrets that are none of its business."""
 
 
 class Programs(ToldPower[CommandPower]):
@@ -32,6 +34,13 @@ class Programs(ToldPower[CommandPower]):
             )
         self._run(self.power.netboot)
 
+    def _environment(self) -> dict[str, str]:
+        """Return the variables that its programs see: which machine it is, and of ours what they need."""
+        passed = (*PASSED, *self.power.pass_environment)
+        ours = {name: os.environ[name] for name in passed if name in os.environ}
+        machine = self.target.machine
+        return {**ours, "FIRSTLIGHT_MACHINE": machine.name, "FIRSTLIGHT_MAC": machine.mac}
+
     def _run(self, command: Sequence[str]) -> str:
         machine = self.target.machine
         try:
@@ -39,7 +48,7 @@ class Programs(ToldPower[CommandPower]):
                 command,
                 check=False,
                 cwd=self.target.base,
-                env={**os.environ, "FIRSTLIGHT_MACHINE": machine.name, "FIRSTLIGHT_MAC": machine.mac},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

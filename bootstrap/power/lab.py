@@ -25,8 +25,8 @@ class Lab(PowerDriver[LabPower]):
         self._rack.power_off(self.target.name)
 
     def netboot(self) -> None:
-        """Change nothing: machines of the lab have the network first in their boot order."""
-        self.state()
+        """Choose the network for its next start; most machines of the lab have it first anyway."""
+        self._rack.netboot(self.target.name)
 
     @cached_property
     def _rack(self) -> Rack:

@@ -7,8 +7,12 @@ The keys, once for all stores:
     inventory/<mac>              what such a machine found in itself, as JSON; at most MOST_INVENTORIES
     accepted/<mac>               an Accepted: what the configuration would say of a machine that was accepted
     facts/<mac>                  what the installer found in the machine, as it sent it
+    meta/gpu-gate                there since a pool first had GPUs: nodes may carry the gate's taint
+    gpu/<mac>                    a SignedReport: what a node said of its GPUs last, with its signature
+    gpu-passed/<mac>             the SignedReport with which it came through the gate
     event/<seq>                  an Event; seq counts all events from 1 without a gap and is never reused
     machine-event/<mac>/<seq>    finds the events of one machine; `unknown` for all strangers together
+    certificate/<mac>            the certificate that a machine's node got for its own key
     document/<mac>/<kind>        a rendered document: live or installed
     meta/...                     counters and digests
 

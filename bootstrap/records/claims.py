@@ -167,15 +167,19 @@ def node_seen(record: MachineRecord, now: datetime, *, is_ready: bool, message: 
     return Change(record=after, note=note(after, APPLIANCE, what, decision=str(state), detail=message))
 
 
-def confirmed(record: MachineRecord, now: datetime, *, revision: str, reason: str) -> Change:
-    """Note which revision of its served documents the machine runs; with a `reason`, one it went back to."""
+def confirmed(record: MachineRecord, now: datetime, *, revision: str, reason: str, drift: str = "") -> Change:
+    """Note which revision of its served documents the machine runs; with a `reason`, one it went back to.
+
+    `drift` names the files of ours that another changed there, or put beside them.
+    """
     before = record.running
     is_back = bool(reason)
-    if before and (before.revision, before.reason) == (revision, reason):
+    if before and (before.revision, before.reason, before.drift) == (revision, reason, drift):
         return Change()
-    after = record.but(
-        running=Running(revision=revision, since=now, is_rolled_back=is_back, reason=reason), contact_at=now
-    )
+    running = Running(revision=revision, since=now, is_rolled_back=is_back, reason=reason, drift=drift)
+    after = record.but(running=running, contact_at=now)
+    if drift and (before is None or before.drift != drift):
+        return Change(record=after, note=note(after, MACHINE, "drifted", decision="changed", reason=drift))
     what = "rolled-back" if is_back else "synced"
     return Change(record=after, note=note(after, MACHINE, what, decision=revision[:SHOWN], reason=reason))
 

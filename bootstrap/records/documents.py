@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bootstrap.state import Delete, Put, Store, Write
+from bootstrap.state import Delete, Put, Store, Write, parted, room_of
 
 LIVE = "live"  # Ignition of stage A: holds no secret by type
 INSTALLED = "installed"  # Ignition of the installed system: over HTTPS, for the machine's own arm
@@ -17,11 +17,12 @@ _DIGEST = "meta/documents"
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A rendered document; `etag` is the sha256 of its content in hex."""
+    """A rendered document; `etag` is the sha256 of its content in hex. One that `is_stale` may be of the past."""
 
     content: bytes
     revision: int
     etag: str
+    is_stale: bool = False
 
 
 class Documents:
@@ -32,18 +33,19 @@ class Documents:
 
     def get(self, mac: str, kind: str) -> Document | None:
         """Return the machine's document of this kind, or None."""
-        entry = self._store.get(_key(mac, kind))
+        entry = self._store.get(key_of(mac, kind))
         if entry is None:
             return None
         etag = hashlib.sha256(entry.value).hexdigest()
         return Document(content=entry.value, revision=entry.revision, etag=etag)
 
     def replace(self, documents: Mapping[tuple[str, str], bytes]) -> bool:
-        """Make `documents` (keyed MAC, kind) the whole table in one commit; return whether anything changed.
+        """Make `documents` (keyed MAC, kind) the whole table; return whether anything changed.
 
-        A document that stays the same keeps its revision.
+        It is one commit, or as few as the store takes: then nothing says that the table is whole before the last, and
+        whoever was interrupted does the rest the next time. A document that stays the same keeps its revision.
         """
-        wanted = {_key(*key): content for key, content in documents.items()}
+        wanted = {key_of(*key): content for key, content in documents.items()}
         digest = _digest(wanted)
         stored = self._store.get(_DIGEST)
         if stored is not None and stored.value == digest:
@@ -51,7 +53,10 @@ class Documents:
         found = {entry.key: entry.value for entry in self._store.scan("document/")}
         writes: list[Write] = [Delete(key=key) for key in found if key not in wanted]
         writes += [Put(key=key, value=text) for key, text in wanted.items() if found.get(key) != text]
-        self._store.commit([*writes, Put(key=_DIGEST, value=digest)])
+        *earlier, last = [*parted([*writes, Put(key=_DIGEST, value=digest)], room_of(self._store))]
+        for some in earlier:
+            self._store.commit([Put(key=_DIGEST, value=b"in parts"), *some])
+        self._store.commit(last)
         return True
 
     def are_loaded(self) -> bool:
@@ -59,7 +64,8 @@ class Documents:
         return self._store.get(_DIGEST) is not None
 
 
-def _key(mac: str, kind: str) -> str:
+def key_of(mac: str, kind: str) -> str:
+    """Return where the store has a machine's document of this kind."""
     return f"document/{mac}/{kind}"
 
 

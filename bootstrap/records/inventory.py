@@ -75,6 +75,11 @@ class Gpu(Said):
     device: HexId
 
 
+def nvidia_devices(gpus: Iterable[Gpu]) -> tuple[str, ...]:
+    """Return the device id of each GPU that is NVIDIA's; a BMC's own screen is none."""
+    return tuple(gpu.device for gpu in gpus if gpu.vendor == NVIDIA)
+
+
 class Bmc(Said):
     """The management controller, as far as the machine can see it."""
 
@@ -115,7 +120,12 @@ class Inventory(Said):
     @property
     def nvidia_gpus(self) -> int:
         """Return how many of the GPUs are NVIDIA's; a BMC's own screen is none."""
-        return sum(gpu.vendor == NVIDIA for gpu in self.gpus)
+        return len(self.nvidia_devices)
+
+    @property
+    def nvidia_devices(self) -> tuple[str, ...]:
+        """Return the device id of each GPU that is NVIDIA's."""
+        return nvidia_devices(self.gpus)
 
     @property
     def is_in_use(self) -> bool:

@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 
-from bootstrap.records.batch import Batch, Batches
+from bootstrap.records.batch import CONDITIONS_OF_AN_ACT, Batch, Batches
 from bootstrap.records.model import Event, MachineRecord
-from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.state import Delete, Entry, Put, Store, Write, room_of
 
 KEPT_EVENTS = 200
 # Old events are dropped this many at a time, so that the index is not read again for every event.
@@ -66,6 +66,7 @@ class Ledger:
         self.store = store
         self._clock = clock
         self._batches = Batches(store)
+        self._most_changes = max(1, room_of(store).conditions // CONDITIONS_OF_AN_ACT)
 
     def machine(self, mac: str) -> MachineRecord | None:
         """Return what is known of the machine, or None."""
@@ -94,13 +95,26 @@ class Ledger:
     def change_all(
         self, macs: Iterable[str], decide: Callable[[str, MachineRecord | None, datetime], Change]
     ) -> None:
-        """Ask `decide` of each machine, and write it all in one commit."""
+        """Ask `decide` of each machine, and write it all in one commit, or as few as the store takes."""
 
-        def act(batch: Batch) -> None:
-            for mac in macs:
+        def act(batch: Batch, some: Sequence[str], known: dict[str, Entry | None]) -> None:
+            batch.know(known)
+            known.clear()  # should another process have written meanwhile, it is read anew
+            for mac in some:
                 self._change(batch, mac, partial(decide, mac))
 
-        self._batches.run(act)
+        rest = list(macs)
+        ahead = self._read_ahead() if len(rest) > self._most_changes else None
+        while rest:
+            some, rest = rest[: self._most_changes], rest[self._most_changes :]
+            keys = (key for mac in some for key in (f"machine/{mac}", _counter_key(mac)))
+            known = {key: ahead.get(key) for key in keys} if ahead is not None else {}
+            self._batches.run(partial(act, some=some, known=known))
+
+    def _read_ahead(self) -> dict[str, Entry]:
+        """Return what changes of all machines rest on: over a network, thousands of single reads take seconds."""
+        prefixes = ("machine/", _counter_key(""))
+        return {entry.key: entry for prefix in prefixes for entry in self.store.scan(prefix)}
 
     def note(self, *notes: Note) -> int:
         """Write events that change no machine, in one commit; return the number of the last one."""
@@ -190,7 +204,7 @@ class Ledger:
     @staticmethod
     def _bounded(batch: Batch, log: str) -> list[Write]:
         """Return the writes that count what a log holds, and cut it to KEPT_EVENTS when it grew too long."""
-        counter = f"meta/log-length/{log}"
+        counter = _counter_key(log)
         entry = batch.get(counter)
         length = (int(entry.value) if entry else 0) + 1
         if length < KEPT_EVENTS + SLACK_EVENTS:
@@ -204,6 +218,10 @@ class Ledger:
 
 def _delete(key: str) -> Delete:
     return Delete(key=key)
+
+
+def _counter_key(log: str) -> str:
+    return f"meta/log-length/{log}"
 
 
 def _event_key(seq: int) -> str:

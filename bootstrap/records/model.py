@@ -82,13 +82,60 @@ class Claim(Record):
 class Running(Record):
     """What an installed machine says that it runs: the `revision` of its served documents, and since when.
 
-    `is_rolled_back` says that it went back to an earlier revision because of `reason`.
+    `is_rolled_back` says that it went back to an earlier revision because of `reason`; `drift` are our files that
+    another changed there, and foreign ones beside them.
     """
 
     revision: str
     since: datetime
     is_rolled_back: bool = False
     reason: str = ""
+    drift: str = ""
+
+
+class GpuRecord(Record):
+    """What is known of a node's GPUs (bootstrap/gpu): its own word on them, and the gate's.
+
+    `state` and `reason` are what it said last, `since` when that state began. `seen` are the addresses of its GPUs,
+    `gone` those that were seen and are there no more. `part` is what holds it back at the gate, `verdict` all that the
+    gate says; `passed_at` is when it was let through. `verified` is the driver with which it came through last under
+    its arm, `570.133.20 (open)`: it is right for this node until somebody orders another one.
+    """
+
+    state: str = ""
+    reason: str = ""
+    since: datetime
+    seen: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    part: str = ""
+    verdict: str = ""
+    passed_at: datetime | None = None
+    verified: str = ""
+
+
+class Pin(Record):
+    """What a machine has in place of what its pool gets, after an upgrade of its driver was taken back (gpu upgrade).
+
+    `driver` is the title of a driver, `535 (closed)`; `image` the key of the image that holds it, empty where the
+    driver is in none.
+    """
+
+    driver: str
+    image: str = ""
+
+
+class SignedReport(Record):
+    """A node's word on its GPUs as it came: the text, and its signature over it (ECDSA with SHA-256, DER, base64).
+
+    `certificate` is the node's in PEM, whose key has signed; so that anybody can check it, later too. `verdict` is what
+    the gate made of it.
+    """
+
+    report: str
+    signature: str
+    certificate: str
+    heard_at: datetime
+    verdict: str = ""
 
 
 class Loop(Record):
@@ -116,6 +163,7 @@ class MachineRecord(Record):
     `evidence` and `cards` are what it was known by since it was accepted, `ignored` the values of which the operator
     said that they tell nothing, `clash` what contradicts them while it runs from its disk. `erases_system` says that
     an operator has allowed this arm to erase a system of ours, `keeps_system` that such a one was found and kept.
+    `gpu` is None until its node has told of its GPUs. `pin` holds over its arms, until an upgrade takes it away.
     """
 
     mac: str
@@ -150,6 +198,8 @@ class MachineRecord(Record):
     erases_system: bool = True
     keeps_system: bool = False
     loop: Loop = Loop()
+    gpu: GpuRecord | None = None
+    pin: Pin | None = None
 
     @property
     def access_until(self) -> datetime | None:

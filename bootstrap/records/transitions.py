@@ -73,6 +73,7 @@ def arm(
         erases_system=erases_system,
         keeps_system=False,
         loop=Loop(),
+        gpu=None,
     )
     return Change(record=armed, note=note(armed, who, "armed", decision=arm_id, reason=reason))
 
@@ -149,6 +150,13 @@ def kept(record: MachineRecord, now: datetime, *, machine: str) -> Change:
     )
     ended = moved(record, State.FAILED, now, reason=reason).but(settled=THIS_EVENT, keeps_system=True)
     return Change(record=ended, note=note(ended, APPLIANCE, "kept", decision="failed", reason=reason))
+
+
+def unfit(record: MachineRecord, now: datetime, *, reason: str) -> Change:
+    """End the arm: the machine is not as its pool wants it, and nothing was written."""
+    why = f"{reason}; nothing was touched"
+    ended = moved(record, State.FAILED, now, reason=why).but(settled=THIS_EVENT)
+    return Change(record=ended, note=note(ended, APPLIANCE, "failed", decision="failed", reason=why))
 
 
 def too_many_attempts(record: MachineRecord, now: datetime) -> Change:

@@ -16,7 +16,7 @@ from bootstrap.errors import RenderError
 from bootstrap.model import Cluster, Machine
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from bootstrap.render.hosts import host_documents
-from bootstrap.render.ipxe import boot_ipxe
+from bootstrap.render.ipxe import boot_ipxe, loader_ipxe
 from bootstrap.render.machines import installed_document, live_document
 from bootstrap.render.nginx import nginx_conf
 from bootstrap.render.node import Joining, own_document, shared_document
@@ -148,6 +148,7 @@ def _shared(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each document that belongs to no machine."""
     yield "appliance/cluster.json", dump_values(values)
+    yield "appliance/loader.ipxe", loader_ipxe(cluster.secure_url, cluster.base_url).encode()
     yield "appliance/provisioning-ca.crt", ca
     yield from host_documents(cluster)
     yield "pxe/dnsmasq.conf", dnsmasq_conf(cluster).encode()

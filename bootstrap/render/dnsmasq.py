@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from bootstrap.model import Appliance, Cluster, Machine, Subnet
-from bootstrap.render.firmware import TABLE
+from bootstrap.model.appliance import Tftp
+from bootstrap.render.firmware import NO_LOADER, TABLE
 from bootstrap.templates import render
 
 # Memory is all that a lease costs; the default of 1000 would turn machines away in a large rack.
 _LEASE_MAX = 100_000
+_TFTP_HEADERS = 32
+_PLAIN_BLOCK = 512  # RFC 1350; what is sent if nothing else was agreed on
 
 
 def dnsmasq_conf(cluster: Cluster) -> str:
@@ -20,6 +23,8 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         "dnsmasq/dnsmasq.conf.j2",
         mode=appliance.dhcp.mode,
         interface=appliance.interface,
+        tftp_blocks=_blocks(appliance.pxe.tftp),
+        tftp_otherwise=_otherwise(cluster),
         address=appliance.address.ip,
         netmask=own.netmask,
         networks=[_network(number, one) for number, one in enumerate(_networks(appliance))],
@@ -33,9 +38,24 @@ def dnsmasq_conf(cluster: Cluster) -> str:
         ntp=_values(server for server in appliance.ntp if isinstance(server, IPv4Address)),
         firmware=TABLE,
         script_url=f"{cluster.base_url}/boot.ipxe",
-        not_yet_url=f"{cluster.base_url}/http-boot-not-yet",
+        base=cluster.base_url,
+        no_loader_url=f"{cluster.base_url}/{NO_LOADER}",
         machines=[_host(machine) for machine in cluster.machines],
     )
+
+
+def _blocks(tftp: Tftp) -> str:
+    """Return the directive about the size of TFTP's blocks."""
+    if tftp.max_block_size == _PLAIN_BLOCK:
+        return "tftp-no-blocksize"
+    # dnsmasq takes the headers of IP, UDP and TFTP off the MTU, and agrees on no larger block (its tftp.c).
+    return f"tftp-mtu={tftp.max_block_size + _TFTP_HEADERS}"
+
+
+def _otherwise(cluster: Cluster) -> list[str]:
+    """Return who is spoken TFTP with as `tftp` says: a remark, and the change of it is one of pxe's documents."""
+    ways = ((machine, cluster.tftp_of(machine)) for machine in cluster.machines)
+    return [f"{machine.name}: {tftp.model_dump_json(by_alias=True)}" for machine, tftp in ways if tftp]
 
 
 def _ends(network: IPv4Network, given: tuple[IPv4Address, IPv4Address] | None) -> tuple[str, str]:

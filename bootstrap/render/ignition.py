@@ -97,6 +97,12 @@ def unit(name: str, contents: str, *, enabled: bool) -> Node:
 
 
 @lru_cache(_KEPT)
+def enabled(name: str) -> Node:
+    """Return a unit of the system's own that is to start at every boot."""
+    return Node(name=name, enabled=True)
+
+
+@lru_cache(_KEPT)
 def masked(name: str) -> Node:
     """Return a unit that can never start."""
     return Node(name=name, mask=True)
@@ -115,19 +121,35 @@ def _user(name: str, keys: tuple[str, ...], groups: tuple[str, ...]) -> Node:
     return node
 
 
-def document(*, files: Iterable[Node], units: Iterable[Node] = (), users: Iterable[Node] = ()) -> bytes:
-    """Return the document as JSON bytes; everything is sorted, so the same input gives the same bytes.
+def document(
+    *,
+    files: Iterable[Node],
+    units: Iterable[Node] = (),
+    users: Iterable[Node] = (),
+    kernel_arguments: Iterable[str] = (),
+) -> bytes:
+    """Return the document as JSON bytes; all but `kernel_arguments` is sorted, so the same input gives the same bytes.
+
+    The system's first start adds those to its boot loader's and starts anew.
 
     Raises:
         RenderError: two files have the same path, or two units or users the same name.
     """
     sections = (
+        _arguments(tuple(kernel_arguments)),
         _section("passwd", "users", _sorted(users, key="name")),
         _section("storage", "files", _sorted(files, key="path")) or ' "storage": {\n  "files": []\n }',
         _section("systemd", "units", _sorted(units, key="name")),
     )
     head = f' "ignition": {{\n  "version": "{SPEC_VERSION}"\n }}'
     return ("{\n" + ",\n".join((head, *filter(None, sections))) + "\n}\n").encode()
+
+
+def _arguments(words: tuple[str, ...]) -> str:
+    if not words:
+        return ""
+    lines = ",\n".join(f"   {json.dumps(word)}" for word in words)
+    return f' "kernelArguments": {{\n  "shouldExist": [\n{lines}\n  ]\n }}'
 
 
 def _section(name: str, kind: str, nodes: list[Node]) -> str:

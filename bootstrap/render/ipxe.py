@@ -16,6 +16,8 @@ FirmwareKind: TypeAlias = Literal["bios", "uefi"]
 # The name under which the initrd is loaded, and the argument by which an EFI stub kernel finds it.
 INITRD_ARGUMENT = "initrd=initrd"
 
+AUTHORITY = "provisioning-ca.crt"
+"""The path of the provisioning CA's certificate on the HTTPS port."""
 LONGEST_REASON = 200
 _ARGUMENT = re.compile(r"[A-Za-z0-9._:/=,@+-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._:/=,@+()-]")
@@ -45,12 +47,24 @@ def boot_ipxe(base: str) -> str:
     return render("ipxe/boot.ipxe.j2", base=argument(base))
 
 
+def loader_ipxe(secure: str, base: str) -> str:
+    """Return the script to build into an iPXE that trusts our CA: `secure` is our HTTPS URL, `base` the plain one."""
+    return render("ipxe/loader.ipxe.j2", secure=argument(secure), base=argument(base))
+
+
 def install_script(
-    *, kernel_url: str, initrd_url: str, kernel_args: Iterable[str], base: str, reason: str
+    *,
+    kernel_url: str,
+    initrd_url: str,
+    kernel_args: Iterable[str],
+    base: str,
+    reason: str,
+    authority: str = "",
 ) -> str:
     """Return the script that starts the installer; a failed download is tried again, without end.
 
-    `kernel_args` are one word each; `reason` is shown first.
+    `kernel_args` are one word each; `reason` is shown first. With `authority`, a path, our CA is put there into the
+    initrd by iPXE, which makes a cpio archive of it (ipxe.org/cmd/initrd).
 
     Raises:
         RenderError: a URL or an argument is outside the safe character set.
@@ -65,6 +79,8 @@ def install_script(
         kernel_args=" ".join(words),
         base=argument(base),
         reason=on_console(reason),
+        authority=argument(authority) if authority else "",
+        authority_url=f"{argument(base)}/{AUTHORITY}",
     )
 
 
@@ -76,6 +92,19 @@ def local_script(firmware: FirmwareKind, reason: str, base: str) -> str:
     """
     name = {"bios": "ipxe/local-bios.ipxe.j2", "uefi": "ipxe/local-uefi.ipxe.j2"}[firmware]
     return render(name, reason=on_console(reason), seconds=_READING_SECONDS, base=argument(base))
+
+
+def exit_script(reason: str) -> str:
+    """Return the script that sends a machine to its disk by ending iPXE: the firmware goes on with its boot order."""
+    return render("ipxe/exit.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
+
+
+def sanboot_script(reason: str) -> str:
+    """Return the script that has iPXE start drive 0x80, the first of the firmware's order (ipxe.org/cmd/sanboot).
+
+    If that does not start, the firmware goes on with its boot order.
+    """
+    return render("ipxe/sanboot.ipxe.j2", reason=on_console(reason), seconds=_READING_SECONDS)
 
 
 def wait_script(reason: str, seconds: int, base: str) -> str:

@@ -1,7 +1,8 @@
 """The Ignition documents of one machine: the live system that installs it, and the installed system."""
 
 from bootstrap import families, rooms
-from bootstrap.families import OSFamily
+from bootstrap.families import Maker, OSFamily
+from bootstrap.gpu.images import driver_of
 from bootstrap.model import Cluster, Machine, Pool
 from bootstrap.render import ignition, node
 from bootstrap.render.node import Joining
@@ -9,6 +10,10 @@ from bootstrap.templates import read
 
 _CA_PATH = "/etc/firstlight/provisioning-ca.crt"
 _SLEEP_TARGETS = ("hibernate.target", "hybrid-sleep.target", "sleep.target", "suspend.target")
+
+
+_MAKER = (ignition.file("/opt/firstlight/maker", read("installer/maker")),)
+"""How a family's own installer is run; the installer's functions are used by it."""
 
 
 def family_of(pool: Pool) -> OSFamily:
@@ -26,8 +31,11 @@ def discovery_document(cluster: Cluster, ca: bytes) -> bytes:
     It is the same for all of them: each learns its MAC address from the kernel's command line.
     """
     task = {"cluster": cluster.metadata.name, "server": cluster.secure_url}
+    # One that is accepted goes on to install, by a maker's installer if its pool's family has one.
+    has_makers = any(family_of(pool).maker for pool in cluster.pools)
     return ignition.document(
         files=(
+            *(_MAKER if has_makers else ()),
             ignition.file(_CA_PATH, ca),
             ignition.file("/etc/firstlight/install.json", ignition.json_bytes(task)),
             ignition.file("/opt/firstlight/install", read("installer/install"), mode=0o755),
@@ -43,9 +51,11 @@ def live_document(cluster: Cluster, machine: Machine, ca: bytes) -> bytes:
     `ca` is the provisioning CA's certificate in PEM: everything after this is asked over TLS with it.
     """
     pool = cluster.pool(machine.pool)
-    starts_itself = family_of(pool).starts_installer
+    family = family_of(pool)
+    starts_itself = family.starts_installer
     return ignition.document(
         files=(
+            *(_MAKER if family.maker else ()),
             ignition.file(_CA_PATH, ca),
             ignition.file(
                 "/etc/firstlight/install.json", ignition.json_bytes(installer_task(cluster, machine))
@@ -65,7 +75,7 @@ def installed_document(
     """
     pool = cluster.pool(machine.pool)
     family = family_of(pool)
-    keys = cluster.ssh.authorized_keys
+    keys, driver = cluster.ssh.authorized_keys, driver_of(pool)
     return ignition.document(
         files=(
             *_identity(cluster, machine, ca),
@@ -76,9 +86,12 @@ def installed_document(
             *family.time(_time_servers(cluster)),
             *family.files,
             *family.kernel_arguments(pool.kernel_args),
+            *(family.drivers(driver) if driver else ()),
             *(node.installed_files(cluster, machine, joining) if joining else ()),
         ),
+        kernel_arguments=pool.kernel_args if family.ignition_arguments else (),
         units=(
+            *(ignition.enabled(name) for name in family.enabled if joining),
             *(ignition.masked(name) for name in (*_SLEEP_TARGETS, *family.masked)),
             _own_unit("firstlight-report.service"),
             *(node.installed_units() if joining else ()),
@@ -120,7 +133,15 @@ def installer_task(cluster: Cluster, machine: Machine) -> dict[str, object]:
     task = _facts(cluster, machine)
     task["disk"] = {"select": select, "wipe": list(disk.wipe)}
     task["ntp"] = list(_time_servers(cluster))
+    if maker := family_of(cluster.pool(machine.pool)).maker:
+        task["maker"] = _maker_task(maker)
     return task
+
+
+def _maker_task(maker: Maker) -> dict[str, object]:
+    """Return how the family's own installer is run, and the name that it wants the image to have."""
+    task: dict[str, object] = {"command": list(maker.command), "image": maker.image}
+    return task | ({"takesNamesThatBegin": True} if maker.takes_names_that_begin else {})
 
 
 def _time_servers(cluster: Cluster) -> tuple[str, ...]:

@@ -43,19 +43,21 @@ class Joining:
     """What machines need besides the configuration to become nodes by themselves.
 
     `authority` is the kubernetes authority's certificate in PEM. `binaries` (kubelet and kube-proxy) and `images`
-    (archives that containerd imports) are sums in hex of files in the artifact store, by file name; `network` says
-    where the pods of all nodes are.
+    (archives that containerd imports) are sums in hex of files in the artifact store, by file name, and so are
+    `plugins`, the CNI plugins for systems that have none; `network` says where the pods of all nodes are.
     """
 
     authority: bytes
     binaries: Mapping[str, str]
     network: PodNetwork
     images: Mapping[str, str] = field(default_factory=dict)
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def common(self) -> bytes:
         """Return what the documents of every machine depend on."""
-        return self.authority + json.dumps([dict(self.binaries), dict(self.images)], sort_keys=True).encode()
+        sums = [self.binaries, self.images, *([self.plugins] if self.plugins else ())]
+        return self.authority + json.dumps([dict(found) for found in sums], sort_keys=True).encode()
 
 
 def own_document(cluster: Cluster, machine: Machine, joining: Joining) -> bytes:
@@ -113,6 +115,9 @@ def installed_files(cluster: Cluster, machine: Machine, joining: Joining) -> Ite
         yield ignition.fetched(f"{BIN}/{name}", _artifact(cluster, sha256), sha256, mode=0o755)
     for name, sha256 in joining.images.items():
         yield ignition.fetched(f"{IMAGES}/{name}", _artifact(cluster, sha256), sha256)
+    family = family_of(cluster, machine)
+    for name, sha256 in () if family.has_cni_plugins else joining.plugins.items():
+        yield ignition.fetched(f"{family.cni_plugins}/{name}", _artifact(cluster, sha256), sha256, mode=0o755)
     for unit in ("kubelet", "kube-proxy"):
         path = f"/etc/systemd/system/{unit}.service.d/10-joined.conf"
         yield ignition.file(path, read("systemd/joined.conf"))

@@ -22,8 +22,10 @@ def site_options(cluster: Cluster, server: str) -> str:
         f"site-dhcp/{SERVERS[server]}.j2",
         address=cluster.appliance.address.ip,
         network=cluster.appliance.address.network.network_address,
+        base=cluster.base_url,
         script_url=_script_url(cluster),
         rows=[row for row in TABLE if row.loader],
+        by_http=[row for row in TABLE if row.loader and row.is_http],
     )
 
 
@@ -47,7 +49,7 @@ def rows(cluster: Cluster) -> list[Sequence[str]]:
             ", ".join(map(str, row.archs)),
             ", ".join(row.vendor_classes),
             address if row.loader else "-",
-            row.loader or "-",
+            row.boot_file(cluster.base_url) or "-",
             row.note,
         )
         for row in TABLE

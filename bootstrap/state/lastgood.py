@@ -46,6 +46,19 @@ def copy_to(database: Path, target: Path) -> None:
         raise StateError(f"{database}: cannot be copied: {error}") from error
 
 
+def revision_of(database: Path) -> int:
+    """Return the revision of the last commit in the store in `database`.
+
+    Raises:
+        StateError: it is damaged or not there.
+    """
+    try:
+        with closing(_opened(database)) as source:
+            return int(source.execute("SELECT revision FROM counter").fetchone()[0])
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        raise StateError(f"{database}: cannot be read: {error}") from error
+
+
 class LastGood:
     """Copies the file in a thread of its own, at once and then every `every_seconds` if it has changed."""
 

@@ -1,201 +1,64 @@
 """The same questions to every store."""
 
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from bootstrap.errors import Conflict, StateError
-from bootstrap.state import Delete, Put, Store
+from bootstrap.state import Store
 from bootstrap.state.memory import MemoryStore
 from bootstrap.state.sqlite import SqliteStore
+from tests.contract.etcd_likeness import serving, store_at
+from tests.store_questions import ACTS, PREFIXES, QUESTIONS, Acts, answer_of
 
-MAKERS: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda folder: SqliteStore(folder / "state.db"),
-}
+Maker = Callable[[], Store]
+
+
+@contextmanager
+def memory(folder: Path) -> Iterator[Maker]:
+    del folder
+    yield MemoryStore
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Maker]:
+    numbers = count()
+    yield lambda: SqliteStore(folder / f"{next(numbers)}.db")
+
+
+@contextmanager
+def etcd(folder: Path) -> Iterator[Maker]:
+    numbers = count()
+    with serving(folder) as (_, urls):
+        yield lambda: store_at(urls, f"rack{next(numbers)}")
+
+
+MAKERS = {"memory": memory, "sqlite": sqlite, "etcd": etcd}
 
 
 @pytest.fixture(params=sorted(MAKERS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = MAKERS[request.param](tmp_path)
-    yield made
-    made.close()
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
+    with MAKERS[request.param](tmp_path) as maker:
+        yield maker
 
 
-def keys(store: Store, prefix: str) -> list[str]:
-    return [entry.key for entry in store.scan(prefix)]
-
-
-def test_what_was_put_is_got_with_the_revision_of_its_commit(store: Store) -> None:
-    revision = store.commit([Put(key="a", value=b"\0one")])
-
-    entry = store.get("a")
-
-    assert entry is not None
-    assert (entry.key, entry.value, entry.revision) == ("a", b"\0one", revision)
-    assert store.get("b") is None
-
-
-def test_a_scan_can_be_limited_to_what_was_written_since(store: Store) -> None:
-    store.commit([Put(key="a/1", value=b""), Put(key="a/2", value=b""), Put(key="b", value=b"")])
-    before = store.commit([Put(key="a/2", value=b"x")])
-    store.commit([Put(key="a/1", value=b"y"), Put(key="b", value=b"y"), Put(key="a/3", value=b"y")])
-
-    assert ["a/1", "a/3"] == [entry.key for entry in store.scan("a/", newer=before)]
-    assert ["a/1", "a/2", "a/3"] == [entry.key for entry in store.scan("a/", newer=before - 1)]
-
-
-def test_revisions_grow_and_a_key_made_again_gets_no_old_one(store: Store) -> None:
-    first = store.commit([Put(key="a", value=b"1")])
-    store.commit([Delete(key="a")])
-    again = store.commit([Put(key="a", value=b"1")])
-
-    assert again > first
-    with pytest.raises(Conflict):
-        store.commit([Put(key="a", value=b"2", after=first)])
-
-
-def test_after_zero_means_absent(store: Store) -> None:
-    store.commit([Put(key="a", value=b"1", after=0)])
-
-    with pytest.raises(Conflict, match="a is at revision 1, not 0"):
-        store.commit([Put(key="a", value=b"2", after=0)])
-
-
-def test_after_the_current_revision_writes_and_after_another_does_not(store: Store) -> None:
-    revision = store.commit([Put(key="a", value=b"1")])
-    store.commit([Put(key="a", value=b"2", after=revision)])
-
-    with pytest.raises(Conflict):
-        store.commit([Put(key="a", value=b"3", after=revision)])
-    with pytest.raises(Conflict):
-        store.commit([Delete(key="a", after=revision)])
-    entry = store.get("a")
-    assert entry is not None
-    assert entry.value == b"2"
-
-
-def test_a_commit_with_one_conflict_writes_nothing(store: Store) -> None:
-    store.commit([Put(key="kept", value=b"old")])
-
-    with pytest.raises(Conflict):
-        store.commit([Put(key="new", value=b"1"), Delete(key="kept"), Put(key="kept", value=b"2", after=99)])
-
-    assert keys(store, "") == ["kept"]
-
-
-def test_deleting_what_is_not_there_is_fine_unless_a_revision_was_asked(store: Store) -> None:
-    store.commit([Delete(key="a"), Delete(key="a", after=0)])
-
-    with pytest.raises(Conflict):
-        store.commit([Delete(key="a", after=7)])
-
-
-def test_a_scan_holds_the_prefix_in_byte_order(store: Store) -> None:
-    names = ["m/b", "m/a", "m", "m0", "m/\ud7ff", "m/\ue000", "m/\U0001f600", "m/ä", "n/a", "M/a"]
-    store.commit([Put(key=name, value=b"") for name in names])
-
-    assert keys(store, "m/") == sorted((n for n in names if n.startswith("m/")), key=str.encode)
-    assert keys(store, "") == sorted(names, key=str.encode)
-    assert keys(store, "m/\ud7ff") == ["m/\ud7ff"]
-    assert keys(store, "x") == []
-
-
-@pytest.mark.parametrize("wild", ["%", "_", "*", "?", "[a]"])
-def test_a_prefix_has_no_wild_cards(store: Store, wild: str) -> None:
-    store.commit([Put(key="abc", value=b""), Put(key=f"{wild}x", value=b"")])
-
-    assert keys(store, wild) == [f"{wild}x"]
-
-
-def test_a_scan_may_be_read_while_others_write(store: Store) -> None:
-    store.commit([Put(key=f"k{n}", value=b"") for n in range(10)])
-    seen = []
-    for entry in store.scan("k"):
-        seen.append(entry.key)
-        store.commit([Delete(key=entry.key), Put(key=f"k9{entry.key}", value=b"")])
-
-    assert seen == [f"k{n}" for n in range(10)]
-
-
-def test_an_empty_commit_is_a_commit(store: Store) -> None:
-    assert store.commit([]) > 0
-
-
-def test_a_closed_store_says_so(store: Store) -> None:
-    store.close()
-
-    with pytest.raises(StateError, match="closed"):
-        store.get("a")
-    with pytest.raises(StateError, match="closed"):
-        store.commit([Put(key="a", value=b"")])
-    with pytest.raises(StateError, match="closed"):
-        list(store.scan(""))
-
-
-def test_racing_threads_lose_no_conditional_increment(store: Store) -> None:
-    store.commit([Put(key="n", value=b"0")])
-
-    def increment() -> None:
-        for _ in range(20):
-            while not try_once(store):
-                pass
-
-    threads = [threading.Thread(target=increment) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    entry = store.get("n")
-    assert entry is not None
-    assert entry.value == b"160"
-
-
-def try_once(store: Store) -> bool:
-    entry = store.get("n")
-    assert entry is not None
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.__name__)
+def test_every_store_does_what_all_do(make: Maker, question: Callable[[Store], None]) -> None:
+    store = make()
     try:
-        store.commit([Put(key="n", value=str(int(entry.value) + 1).encode(), after=entry.revision)])
-    except Conflict:
-        return False
-    return True
+        question(store)
+    finally:
+        store.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    acts=st.lists(
-        st.tuples(
-            st.sampled_from(["put", "delete"]),
-            st.text(alphabet="ab\ud7ff\U0010ffff", max_size=3),
-            st.none() | st.integers(min_value=0, max_value=8),
-        ),
-        max_size=12,
-    ),
-    prefix=st.text(alphabet="ab\ud7ff\U0010ffff", max_size=2),
-)
-def test_the_stores_agree(
-    tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str, int | None]], prefix: str
-) -> None:
-    stores = [make(tmp_path_factory.mktemp("stores")) for make in MAKERS.values()]
-    answers = [answer_of(store, acts, prefix) for store in stores]
-    for store in stores:
+@given(acts=ACTS, prefix=PREFIXES)
+def test_the_stores_agree(make: Maker, acts: Acts, prefix: str) -> None:
+    store, model = make(), MemoryStore()
+    try:
+        assert answer_of(store, acts, prefix) == answer_of(model, acts, prefix)
+    finally:
         store.close()
-
-    assert answers[0] == answers[1]
-
-
-def answer_of(store: Store, acts: list[tuple[str, str, int | None]], prefix: str) -> list[object]:
-    answers: list[object] = []
-    for verb, key, after in acts:
-        write = Put(key=key, value=b"v", after=after) if verb == "put" else Delete(key=key, after=after)
-        try:
-            store.commit([write])
-            answers.append("done")
-        except Conflict:
-            answers.append("conflict")
-    return [*answers, [entry.key for entry in store.scan(prefix)]]

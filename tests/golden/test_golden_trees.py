@@ -1,6 +1,7 @@
 """The three sample configurations give the bytes that are committed here; review a change as a diff.
 
-The texts of the installer and the report are left out of the comparison: they have tests of their own.
+The texts of the installer, its part for makers' installers and the report are left out of the comparison: they have
+tests of their own.
 """
 
 import shutil
@@ -19,7 +20,7 @@ def shown(path: str, file: File) -> File:
     if not path.endswith(".ign"):
         return file
     content = file.content.decode()
-    for name in ("install", "report"):
+    for name in ("install", "maker", "report"):
         text = samples.files_of(file.content).get(f"/opt/firstlight/{name}")
         if text is not None:
             content = content.replace(data_url(text[0]), f"(configs/installer/{name})")

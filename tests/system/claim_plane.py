@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.keys import names_from
-from bootstrap.kubernetes.api import Access, Api
+from bootstrap.kubernetes.access import Access
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.control_plane import host_tree, wanted_binaries
 from bootstrap.kubernetes.kubeconfig import Credentials, kubeconfig
 from bootstrap.kubernetes.rbac import objects

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bootstrap.errors import ApiRefused
-from bootstrap.kubernetes.api import Access, Api
+from bootstrap.kubernetes.access import Access
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.marks import Marks, mark
 from bootstrap.records.documents import INSTALLED, LIVE
 from tests.system.claim_plane import Plane

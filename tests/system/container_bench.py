@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bootstrap.containers.table import KEPT_BY_PXE
 from bootstrap.processes import is_gone
 from tests.system.pxe_segment import KNOWN_ADDRESS, KNOWN_MAC, SERVER, Segment, segment, wait_for
 from tests.system.spine import ROOT, Site
@@ -56,6 +57,7 @@ SLIM = ("doc", "info", "locale", "man")
 """What Debian's own slim images leave out of /usr/share."""
 SERVES = "pxe: dnsmasq 2."
 """What pxe says when its dnsmasq serves."""
+MEGABYTE = 10**6
 READY_SECONDS, STOP_SECONDS, GONE_SECONDS = 180.0, 90.0, 60.0
 
 
@@ -66,9 +68,12 @@ class Store:
     folder: Path
     environment: Mapping[str, str]
 
-    def podman(self, *words: str, check: bool = True) -> str:
-        """Run podman on this store; return what it says."""
-        done = subprocess.run(
+    def succeeds(self, *words: str) -> bool:
+        """Return whether podman does something on this store."""
+        return self._run(*words).returncode == 0
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["podman", *words],
             env={**os.environ, **self.environment},
             check=False,
@@ -76,6 +81,10 @@ class Store:
             text=True,
             timeout=300,
         )
+
+    def podman(self, *words: str, check: bool = True) -> str:
+        """Run podman on this store; return what it says."""
+        done = self._run(*words)
         assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
         return done.stdout
 
@@ -139,6 +148,7 @@ class Served:
     site: Site
     cable: Segment
     log: Path
+    built: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -232,7 +242,7 @@ class Served:
         return (
             not self.store.containers()
             and not self.cable.pids(self.cable.server)
-            and left <= {"leases", "lock"}
+            and left <= {*KEPT_BY_PXE, "lock"}
         )
 
 
@@ -241,6 +251,11 @@ def _is_client(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"podman\0run\0")
     except OSError:
         return False
+
+
+def is_small_file(path: Path) -> bool:
+    """Return whether a file may be read whole."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < MEGABYTE
 
 
 @contextmanager

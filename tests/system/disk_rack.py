@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,10 +45,13 @@ def order(vm: Vm, dice: random.Random) -> Vm:
 
 
 @contextmanager
-def appliance(site: Site, log: Path) -> Iterator[Operator]:
-    """Bring the lab's network and the appliance up, with every machine off; take all down afterwards."""
+def appliance(site: Site, log: Path, builds: Sequence[str] = ("image", "build")) -> Iterator[Operator]:
+    """Bring the lab's network and the appliance up, with every machine off; take all down afterwards.
+
+    Without `builds` the images are what the site's cache has.
+    """
     try:
-        for verb in (("render", "--output", f"{site.work}/bundle"), ("image", "build"), ("lab", "up")):
+        for verb in filter(None, (("render", "--output", f"{site.work}/bundle"), builds, ("lab", "up"))):
             done = site.run(*verb)
             assert done.code == 0, f"{verb}: {done.err}"
         with running(site, "serve", log=log):
@@ -169,10 +172,10 @@ def stage_a(site: Site, mac: str) -> dict[str, str]:
 
 
 @contextmanager
-def rack(site: Site, log: Path) -> Iterator[dict[str, Box]]:
+def rack(site: Site, log: Path, builds: Sequence[str] = ("image", "build")) -> Iterator[dict[str, Box]]:
     """Bring everything up and return the machines by name; each is cut at the end."""
     cluster = load([Path(path) for path in site.configs])
-    with appliance(site, log) as operator:
+    with appliance(site, log, builds) as operator:
         boxes = {vm.name: Box(site, operator, vm) for vm in vms_from(cluster)}
         try:
             yield boxes

@@ -1,10 +1,10 @@
-"""Real members of etcd on loopback, with certificates that our own keystore makes."""
+"""Real members of etcd, on loopback or in namespaces, with certificates that our own keystore makes."""
 
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ from certs.wanted import Names, rows
 LOOPBACK = IPv4Address("127.0.0.1")
 
 
-def names_of(members: tuple[str, ...]) -> Names:
+def names_of(members: tuple[str, ...], addresses: Mapping[str, IPv4Address] | None = None) -> Names:
     return Names(
         cluster="rack1",
         dns_domain="cluster.local",
         service_ip=IPv4Address("10.3.0.1"),
         api_dns=members,
         api_ips=(LOOPBACK,),
-        etcd_hosts=tuple((name, LOOPBACK) for name in members),
+        etcd_hosts=tuple((name, (addresses or {}).get(name, LOOPBACK)) for name in members),
         appliance_dns=("appliance.example.net",),
         appliance_ips=(LOOPBACK,),
     )
@@ -40,17 +40,26 @@ def free_port() -> int:
 
 @dataclass
 class Members:
-    """The processes of a cluster, by the members' names."""
+    """The processes of a cluster, by the members' names; each in its namespace, if it has one, at its address there."""
 
     folder: Path
     keyring: Keyring
     client_ports: dict[str, int]
     peer_ports: dict[str, int]
     processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    hosts: Mapping[str, IPv4Address] = field(default_factory=dict)
+    namespaces: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def addresses(self) -> dict[str, str]:
-        return {name: f"{LOOPBACK}:{port}" for name, port in self.client_ports.items()}
+        return {name: f"{self.host(name)}:{port}" for name, port in self.client_ports.items()}
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"https://{address}" for address in self.addresses.values()]
+
+    def host(self, name: str) -> IPv4Address:
+        return self.hosts.get(name, LOOPBACK)
 
     @property
     def credentials(self) -> Credentials:
@@ -60,9 +69,11 @@ class Members:
 
     def start(self, name: str) -> None:
         pki = self.folder / "pki" / "etcd"
-        client = f"https://{LOOPBACK}:{self.client_ports[name]}"
-        peer = f"https://{LOOPBACK}:{self.peer_ports[name]}"
-        everyone = ",".join(f"{each}=https://{LOOPBACK}:{port}" for each, port in self.peer_ports.items())
+        client = f"https://{self.host(name)}:{self.client_ports[name]}"
+        peer = f"https://{self.host(name)}:{self.peer_ports[name]}"
+        everyone = ",".join(
+            f"{each}=https://{self.host(each)}:{port}" for each, port in self.peer_ports.items()
+        )
         flags = {
             "name": name,
             "data-dir": self.folder / name,
@@ -84,7 +95,9 @@ class Members:
         }
         program = shutil.which("etcd")
         assert program, "etcd is not installed (etcd-server)"
-        argv = [program, *(f"--{flag}={value}" for flag, value in flags.items())]
+        there = self.namespaces.get(name)
+        inside = ("ip", "netns", "exec", there) if there else ()
+        argv = [*inside, program, *(f"--{flag}={value}" for flag, value in flags.items())]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log)
 
@@ -96,11 +109,21 @@ class Members:
 
 
 @contextmanager
-def members(folder: Path, *names: str) -> Iterator[Members]:
+def members(
+    folder: Path,
+    *names: str,
+    hosts: Mapping[str, IPv4Address] | None = None,
+    namespaces: Mapping[str, str] | None = None,
+) -> Iterator[Members]:
     """Run a cluster of members called `names`; nothing of it is left."""
-    keyring = Keystore(folder / "pki").ensure(rows(names_of(names)), datetime.now(UTC))
+    keyring = Keystore(folder / "pki").ensure(rows(names_of(names, hosts)), datetime.now(UTC))
     running = Members(
-        folder, keyring, {name: free_port() for name in names}, {name: free_port() for name in names}
+        folder,
+        keyring,
+        {name: free_port() for name in names},
+        {name: free_port() for name in names},
+        hosts=hosts or {},
+        namespaces=namespaces or {},
     )
     try:
         for name in names:

@@ -279,7 +279,7 @@ def _rendered(folder: Path, cable: Segment) -> Appliance:
     digest = hashlib.sha256(loader.read_bytes()).hexdigest()
     source.write_text(CONFIG.format(loader=loader, sha256=digest, machines="\n".join(rows)))
     cluster = config.load([source])
-    _make_image(folder, cache)
+    make_image(folder, cache)
     keyring = ensure_keys(cluster, work, datetime.now(UTC)).keyring
     for path, file in render_bundle(cluster, keyring.public).items():
         target = work / "bundle" / path
@@ -295,7 +295,8 @@ def of_another_processor(loader: bytes) -> bytes:
     return loader[:at] + PE_MACHINE["arm64"] + loader[at + 2 :]
 
 
-def _make_image(folder: Path, cache: Path) -> None:
+def make_image(folder: Path, cache: Path) -> None:
+    """Put an image into `cache` that no machine can start: enough to be told to load it."""
     parts = {}
     for part in ("kernel", "initrd", "disk"):
         file = folder / part
@@ -309,7 +310,9 @@ def _make_image(folder: Path, cache: Path) -> None:
         kernel_version="6.12",
         built="2026-01-01T00:00:00Z",
         raw_size=4000,
-        **parts,
+        kernel=parts["kernel"],
+        initrd=parts["initrd"],
+        disk=parts["disk"],
     )
     save_manifest(cache, manifest)
 

@@ -19,7 +19,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from certs.requests import certificate_facts, client_request
 from tests.history import OK, History
 from tests.history_claims import REFUSED

@@ -4,14 +4,14 @@ Nobody applies it over SSH: it runs in the appliance's namespace, under an addre
 here as `up` would start it, on documents that `render` wrote.
 """
 
-import http.client
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bootstrap import binaries, node_programs
 from bootstrap.config import load
 from tests.system.claim_plane import VERSION, Plane, built, control_plane
 from tests.system.fleet_site import HEAD, RACK, ROOT, Site, site, wait_for
@@ -39,6 +39,13 @@ class ClusterSite(Site):
 
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    def bring_programs(self) -> None:
+        """Put what nodes fetch into the artifact store, as `up` does: machines get documents to join with then."""
+        cluster, cache = load([self.folder / "c.yaml"]), self.folder / "cache"
+        found = binaries.resolve(cluster, base=self.folder, cache=cache)
+        self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        node_programs.record(self.work, binaries.node_artifacts(found, cache))
+
     def prepare(self) -> None:
         """Make the keys and write the documents."""
         done = self.run("render", "--output", str(self.work / "bundle"))
@@ -50,9 +57,9 @@ class ClusterSite(Site):
         wait_for(self.is_ready, READY_SECONDS, lambda: self.log[-4000:])
 
     def start(self, **extra: str) -> None:
-        """Start the appliance in the background, and return when web answers: not the last one's, which lives on."""
+        """Start the appliance in the background, and return when web answers: not the last one's, which ends alone."""
         self._reap()
-        wait_for(lambda: not self.is_at_work(), END_SECONDS, lambda: self.log[-4000:])
+        wait_for(lambda: self.pid_of("web") is None, END_SECONDS, lambda: self.log[-4000:])
         self.work.joinpath("log").mkdir(exist_ok=True)
         argv = (sys.executable, str(ROOT / "deploy.py"), "--config", str(self.folder / "c.yaml"), "serve")
         with (self.work / "log" / "serve.log").open("ab") as log:
@@ -69,12 +76,6 @@ class ClusterSite(Site):
             )
         wait_for(self.is_at_work, READY_SECONDS, lambda: self.log[-4000:])
 
-    def is_at_work(self) -> bool:
-        """Return whether web answers."""
-        with suppress(OSError, http.client.HTTPException):
-            return self.ask("GET", "/livez").status == 200
-        return False
-
     def close(self) -> None:
         """Stop the appliance."""
         self.run("down")
@@ -86,15 +87,22 @@ class ClusterSite(Site):
 
 
 @contextmanager
-def cluster_site(folder: Path, count: int) -> Iterator[tuple[ClusterSite, Plane]]:
-    """Prepare an appliance with `count` machines and run its control plane; end and remove everything."""
+def cluster_site(
+    folder: Path, count: int, text: str = CONFIG, *, joins: bool = False
+) -> Iterator[tuple[ClusterSite, Plane]]:
+    """Prepare an appliance with `count` machines and run its control plane; end and remove everything.
+
+    `text` is its configuration; if machines are to get what they join with, `joins`.
+    """
     programs = built()
-    config = CONFIG.replace("VERSION", VERSION).replace("PLANE", PLANE).replace("PROGRAMS", str(programs))
+    config = text.replace("VERSION", VERSION).replace("PLANE", PLANE).replace("PROGRAMS", str(programs))
     with ExitStack() as stack:
         made = stack.enter_context(site(folder, count, ClusterSite, config=config, name=NAME))
         stack.callback(made.close)
         address = ("ip", "-n", made.server, "address", "add", f"{PLANE}/32", "dev", "srv0")
         subprocess.run(address, check=True)
+        if joins:
+            made.bring_programs()
         made.prepare()
         root = folder / "plane"
         root.mkdir()

@@ -4,10 +4,8 @@ import http.client
 import random
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import pytest
 
@@ -15,17 +13,24 @@ from tests.history import History
 from tests.history_order import check
 from tests.history_rules import Checker
 from tests.system.fleet import json_of
-from tests.system.fleet_site import Site, wait_for
+from tests.system.fleet_site import Answer, Site, wait_for
 
 BACK_SECONDS = 90.0
 # A connection that its killed server resets between connect and handshake: Python's ssl raises, and forgets to close.
 FORGOTTEN_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
 
+class Asked(Protocol):
+    """Who can be asked as the operator asks."""
+
+    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+        """Return the answer; raises OSError or HTTPException."""
+
+
 class Observer:
     """Follows the appliance's events and machines, as an operator's screen does."""
 
-    def __init__(self, site: Site, history: History) -> None:
+    def __init__(self, site: Asked, history: History) -> None:
         self._site = site
         self._history = history
         self._last = 0
@@ -98,12 +103,6 @@ class Rig:
         self.observer.end()
         found = [*check(self.history), *(bad for checker in more for bad in checker(self.history))]
         assert not found, story(self.history, found)
-
-    def is_at_work(self) -> bool:
-        """Return whether web answers machines."""
-        with suppress(OSError, HTTPException):
-            return self.site.ask("GET", "/livez").status == 200
-        return False
 
     def acknowledged(self) -> int:
         return sum(bool(call.is_done and call.body.get("seq")) for call in self.history.calls)

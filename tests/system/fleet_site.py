@@ -21,6 +21,7 @@ from bootstrap.artifacts import Artifact, Manifest, import_file, save_manifest
 from bootstrap.image.recipe import Options
 from bootstrap.image.recipe import key as image_key
 from bootstrap.operator import Operator
+from tests.system.spine import HEARS_CTRL_C
 from tests.system.web_bench import children_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,8 +120,8 @@ class Site:
 
     def run(self, *verb: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run deploy.py in the appliance's namespace."""
-        argv = ("ip", "netns", "exec", self.server, sys.executable, "deploy.py", "--config", "c.yaml", *verb)
-        argv = tuple(str(self.folder / "c.yaml") if word == "c.yaml" else word for word in argv)
+        deploy = (sys.executable, "deploy.py", "--config", str(self.folder / "c.yaml"), *verb)
+        argv = ("ip", "netns", "exec", self.server, *HEARS_CTRL_C, *deploy)
         with (self.folder / "deploy.log").open("a+") as log:
             start = log.seek(0, 2)
             done = subprocess.run(
@@ -146,6 +147,12 @@ class Site:
 
     def is_ready(self) -> bool:
         return Operator(self.work).is_ready()
+
+    def is_at_work(self) -> bool:
+        """Return whether web answers."""
+        with suppress(OSError, http.client.HTTPException):
+            return self.ask("GET", "/livez").status == 200
+        return False
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         """Ask on the operator's socket; raises OSError or HTTPException."""

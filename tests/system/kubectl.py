@@ -10,7 +10,7 @@ from tests.system.spine import CACHE, Site
 
 PROGRAM = CACHE / "kubernetes" / "current" / "kubectl"
 IMAGE = "localhost/busybox:1"
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300  # a pod on an emulated machine takes its time to come and to go
 SLEEPER = json.dumps(
     {"spec": {"template": {"spec": {
         "terminationGracePeriodSeconds": 0,
@@ -53,6 +53,16 @@ class Kubectl:
         options = (f"--image={IMAGE}", "--image-pull-policy=Never", f"--overrides={spec}")
         self("run", name, *options, "--", "sh", "-c", script)
         self("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE_SECONDS - 10}s")
+
+    def runs_on(self, deployment: str) -> set[str]:
+        """Return the nodes of all pods once callers find the deployment's one; nothing before."""
+        status = self.data("get", "deployment", deployment)["status"]
+        pods = self.data("get", "pods")["items"]
+        return (
+            {pod["spec"].get("nodeName", "") for pod in pods}
+            if status.get("availableReplicas") == 1
+            else set()
+        )
 
     def carried_by(self, node: str) -> tuple[str, list[str]]:
         """Return the label `rack` of a node ("" for none) and the keys of its taints."""

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from bootstrap.programs import CNI_PLUGINS
+
 KUBERNETES, ETCD, CNI = "v1.36.4", "v3.6.5", "v1.8.0"
 FLATCAR, FCOS = "4593.2.5", "44.20260707.3.1"
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
@@ -176,7 +178,7 @@ class Site:
         self.files[f"/etcd/{ETCD}/{folder}.tar.gz"] = etcd
         self.files[f"/etcd/{ETCD}/SHA256SUMS"] = f"{sha256(etcd)}  {folder}.tar.gz\n".encode()
         cni = f"cni-plugins-linux-amd64-{CNI}.tgz"
-        content = archive({"./bridge": b"a plugin"})
+        content = archive({f"./{name}": program(name, name) for name in CNI_PLUGINS})
         self.files[f"/cni/{CNI}/{cni}"] = content
         self.files[f"/cni/{CNI}/{cni}.sha256"] = f"{sha256(content)}  {cni}\n".encode()
         self.files["/files/nvidia.raw"] = b"a system extension" * 1000
@@ -196,9 +198,13 @@ class Site:
         for folder in (version, "current") if current else (version,):
             self.signed(f"{BOARD}/{folder}/version.txt", text)
         for name in FLATCAR_FILES:
-            content = f"{name} {version} ".encode() * 20_000
+            content = self.content(name, version)
             self.signed(f"{BOARD}/{version}/{name}", content)
             self.digests(f"{BOARD}/{version}/{name}", content)
+
+    def content(self, name: str, version: str) -> bytes:
+        """What a file of an operating system holds; who installs from it has better ones."""
+        return f"{name} {version} ".encode() * 20_000
 
     def digests(self, path: str, content: bytes) -> None:
         name = path.rpartition("/")[2]
@@ -211,7 +217,7 @@ class Site:
     def fcos(self, version: str) -> None:
         def said(name: str) -> dict[str, str]:
             path = f"/fcos/prod/{version}/x86_64/fedora-coreos-{version}-{name}"
-            content = f"{name} {version} ".encode() * 20_000
+            content = self.content(name, version)
             self.signed(path, content)
             return {
                 "location": self.url + path,

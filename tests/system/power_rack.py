@@ -203,6 +203,16 @@ def tiny_image(cache: Path, folder: Path) -> None:
     source = folder / "tiny"
     source.write_bytes(b"tiny")
     part = import_file(cache, source)
-    names = {"key": "tiny", "family": "debian", "release": "13", "kernel_flavour": "cloud"}
-    more = {"kernel_version": "6.12", "built": "2026-01-01T00:00:00Z"}
-    save_manifest(cache, Manifest(**names, **more, kernel=part, initrd=part, disk=part, raw_size=1))
+    manifest = Manifest(
+        key="tiny",
+        family="debian",
+        release="13",
+        kernel_flavour="cloud",
+        kernel_version="6.12",
+        built="2026-01-01T00:00:00Z",
+        kernel=part,
+        initrd=part,
+        disk=part,
+        raw_size=1,
+    )
+    save_manifest(cache, manifest)

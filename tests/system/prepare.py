@@ -32,11 +32,12 @@ CHECKERS = (
     "jq",
     "kea-admin",  # perfdhcp
     "kea-dhcp4-server",  # what dnsmasq is measured beside
-    "nftables",  # frames lost on a wire
     "openipmi",  # ipmi_sim, a BMC
     "openssl",
     "podman",
     "procps",
+    "qemu-efi-aarch64",
+    "qemu-system-arm",
     "python3-venv",
     "runc",
     "shellcheck",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.system.pxe_segment import wait_for
 
-RANGE = ("10.77.0.200", "10.77.0.220")
+RANGE = ("10.77.0.200", "10.77.0.250")
 NETWORK = "10.77.0.0/24"
 
 

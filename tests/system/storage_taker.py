@@ -46,7 +46,7 @@ def apart(work: Path, reports: int) -> int:
 def take(work: Path, reports: int) -> None:
     """Load, report, ask for the boot script and Ignition after each refusal, and print what came."""
     os.chdir(work)
-    client = Client(load(Path("cache")))
+    client = Client(load(Path("cache"), Path()))
     arms = [ask(client, "operator", "GET", f"/v1/machines/m{number}").json["arm"] for number in range(CREW)]
     for number in range(reports):
         mac, arm, text = macs(CREW)[number % CREW], arms[number % CREW], f"{os.getpid()} {number}"

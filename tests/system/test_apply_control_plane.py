@@ -53,8 +53,9 @@ class Plane:
         self.site = Site(folder / "deploy", CACHE, (str(self.file),), NAME)
         self.write()
 
-    def write(self, **more: Any) -> None:
-        self.file.write_text(json.dumps(configuration(**more)))  # JSON is YAML too
+    def write(self, *addons: Any, **more: Any) -> None:
+        made = {**configuration(**more), "addons": list(addons)}
+        self.file.write_text(json.dumps(made))  # JSON is YAML too
 
     def run(self, *arguments: str) -> Outcome:
         return self.site.run(*arguments, timeout=RUN_SECONDS)
@@ -121,6 +122,26 @@ def test_again_nothing_changes_and_nothing_restarts(plane: Plane, hosts: Hosts) 
 
     assert (found["changes"], found["objects"]) == (0, [])
     assert [hosts.pid("m1", unit) for unit in UNITS] == pids
+
+
+def test_addons_come_with_apply_once_and_go_by_their_names_alone(plane: Plane) -> None:
+    """By the API server of the lab, which is asked through its door."""
+    plane.write("coredns", {"metallb": {"addresses": ["10.77.0.200-10.77.0.210"]}})
+    first, again = plane.apply()["addons"], plane.apply()["addons"]
+
+    assert {"Deployment/kube-system/coredns", "Namespace/metallb-system"} <= set(first["changed"])
+    assert (first["failed"], again) == ({}, {"changed": [], "failed": {}})
+    assert plane.run("addon", "diff").out == ""
+    plane.write()
+    assert plane.apply()["addons"] == {"changed": [], "failed": {}}
+    rows = json.loads(plane.run("--output", "json", "addon", "list").out)
+    assert [(row["addon"], row["configured"], row["ready"]) for row in rows] == [
+        ("coredns", "no", "0/2"),
+        ("metallb", "no", "0/1"),
+    ]
+    for name in ("coredns", "metallb"):
+        assert plane.run("addon", "remove", name).code == 0
+    assert json.loads(plane.run("--output", "json", "addon", "list").out) == []
 
 
 def test_a_new_name_of_the_api_server_restarts_the_api_server_alone(plane: Plane, hosts: Hosts) -> None:

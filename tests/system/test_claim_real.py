@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from bootstrap.errors import ApiDown, ApiRefused
-from bootstrap.kubernetes.api import Api, Signer
+from bootstrap.kubernetes.access import Signer
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.marks import Marks
 from bootstrap.kubernetes.rbac import objects
 from bootstrap.states import State

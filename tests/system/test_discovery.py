@@ -19,7 +19,7 @@ from bootstrap.config.loading import load
 from bootstrap.lab.machine import vms_from
 from bootstrap.operator import Operator
 from tests.system.disk_rack import BOOT_SECONDS, READY_SECONDS, Box, digest, fetched, look
-from tests.system.spine import CACHE, Site, leftovers, running, show_logs, wait_for
+from tests.system.spine import CACHE, Site, interrupt, leftovers, running, show_logs, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -47,7 +47,9 @@ class Rack:
     def start(self) -> None:
         self._starts += 1
         log = self._folder / f"serve-{self._starts}.log"
-        self._serving.enter_context(running(self.site, "serve", log=log))
+        process = self._serving.enter_context(running(self.site, "serve", log=log))
+        # It waits for what it started: the web of one that is killed would live on for a moment.
+        self._serving.callback(interrupt, process)
         wait_for(self.operator.is_ready, f"the appliance is ready: {log}", timeout=READY_SECONDS, every=0.5)
 
     def stop(self) -> None:
@@ -97,6 +99,8 @@ def test_a_machine_that_nobody_listed_is_looked_at_accepted_and_installed_by_its
     shown = rack.site.run("machine", "list").out
     assert re.search(rf"{FOUND}\s+-\s+discovered", shown), shown
 
+    _is_not_taken_where_gpus_are_expected(rack, box)
+
     accepted = rack.site.run("machine", "accept", FOUND, "--name", "w7")
     assert accepted.code == 0, accepted.err
     wait_for(
@@ -110,6 +114,33 @@ def test_a_machine_that_nobody_listed_is_looked_at_accepted_and_installed_by_its
     assert digest(box.disk("F-SCSI")) == scsi
     assert FOUND not in rack.site.machines()
     box.cut()
+
+
+def _is_not_taken_where_gpus_are_expected(rack: Rack, box: Box) -> None:
+    refused = rack.site.run("machine", "accept", FOUND, "--pool", "gpus")
+
+    assert refused.code == 2
+    assert f"{FOUND}: pool gpus expects 8 GPUs, it shows none" in refused.err
+    assert "none" == rack.operator.machine(FOUND)["gpus"]  # the emulator's screen is none of NVIDIA's
+    assert box.disk("F-ROOT").stat().st_blocks == 0
+
+
+def test_a_machine_without_the_gpus_of_its_pool_is_not_installed(rack: Rack) -> None:
+    """Its installer is refused before it writes, and arming it again takes a word that it was mended."""
+    box = rack.boxes["short"]
+    box.power_on(box.vm, *box.live())
+    box.says("NOT INSTALLED: the server does not grant this install: pool gpus expects 8 GPUs, it shows none")
+    box.cut()
+
+    short = rack.listed("short")
+    assert ("failed", 0) == (short["state"], short["attempts"])
+    assert short["reason"].endswith("nothing was touched")
+    assert box.disk("G1").stat().st_blocks == 0
+    refused = rack.site.run("machine", "arm", "short", "--yes")
+    assert refused.code == 2
+    assert "machine arm short --recheck" in refused.err
+    assert rack.site.run("machine", "arm", "short", "--yes", "--recheck").code == 0
+    assert "installing short" in box.script()
 
 
 def test_machines_with_one_uuid_or_one_mac_are_in_conflict_and_none_is_erased(rack: Rack) -> None:

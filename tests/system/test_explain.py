@@ -30,6 +30,7 @@ def fixture_rack(
     failed_before = request.session.testsfailed
     with appliance(tmp_path_factory.mktemp("explain")) as made:
         made.drop("w1", "udp", 69)
+        made.drop("w1", "tcp", 8080)  # else its firmware would boot by HTTP
         made.drop("w2", "tcp", 8080)
         arm = made.netboot_by_packets("w6")
         made.netboot_by_packets("w5")

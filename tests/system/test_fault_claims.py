@@ -82,7 +82,7 @@ def kill_web(rig: ClusterRig, chance: random.Random) -> None:
     """Kill a process of web again and again: most times at work, sometimes while it is just starting."""
     for role in shuffled(WEB, chance, KILLS):
         if chance.random() < 0.75:
-            wait_for(rig.is_at_work, BACK_SECONDS, lambda: rig.site.log[-4000:])
+            wait_for(rig.site.is_at_work, BACK_SECONDS, lambda: rig.site.log[-4000:])
             time.sleep(chance.uniform(0.0, 2.5))
         strike(rig, role)
         time.sleep(chance.uniform(0.05, 0.5))

@@ -60,7 +60,7 @@ def test_processes_killed_at_random_lose_nothing_and_stop_nobody(rig: Rig, promi
         for role in shuffled(ROLES, chance, kills):
             # Half of the kills meet an appliance at work, the others may meet one that is just starting.
             if chance.random() < 0.5:
-                wait_for(rig.is_at_work, BACK_SECONDS, lambda: rig.site.log[-4000:])
+                wait_for(rig.site.is_at_work, BACK_SECONDS, lambda: rig.site.log[-4000:])
             pid = victim(rig, role)
             rig.history.saw("kill", {"role": role, "pid": pid})
             os.kill(pid, signal.SIGKILL)

@@ -76,6 +76,21 @@ def test_ctrl_c_at_random_moments_leaves_nothing(site: Site, tmp_path: Path) -> 
         assert [] == leftovers(site), f"round {round_}, after {delay:.2f} s"
 
 
+def test_ctrl_c_in_a_fork_of_the_network_is_heard_once(tmp_path: Path) -> None:
+    """A fork of ours that hears it too must not end us while we take back: a mount and a file stayed."""
+    name = "fl-labfork"
+    script = [sys.executable, "-m", "tests.system.interrupted_network", name, str(tmp_path)]
+    process = subprocess.Popen(
+        [*HEARS_CTRL_C, *script], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert "taking back\ntaken back\n" == process.communicate(timeout=60)[0]
+        assert 0 == process.returncode
+        assert not Path("/run/netns", name).exists()
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
 def test_ctrl_c_while_the_environment_is_prepared_leaves_no_half_environment(tmp_path: Path) -> None:
     """A fresh checkout, interrupted while pip works, has no .venv; the next start makes it."""
     checkout = tmp_path / "checkout"

@@ -12,8 +12,8 @@ import pytest
 from bootstrap import binaries
 from bootstrap.model import Cluster
 from bootstrap.programs import CONTROL_PLANE, DATABASE, NODE, OPTIONAL
+from tests.system.lab_rack import DOCUMENT
 from tests.system.spine import CACHE, ROOT
-from tests.system.test_lab_real import DOCUMENT
 
 pytestmark = pytest.mark.system
 

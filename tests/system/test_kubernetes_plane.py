@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.kubernetes.rbac import CLAIMS, STATUS, objects
+from bootstrap.kubernetes.rbac import CLAIMS, GATE, STATUS, objects
 from bootstrap.kubernetes.releases import release_of
 from tests.system.claim_plane import (
     VERSION,
@@ -141,6 +141,7 @@ ALLOWED = {
         ("update", "certificatesigningrequests/approval"),
     },
     "status": {("get", "nodes"), ("list", "nodes"), ("watch", "nodes")},
+    "gate": {("get", "nodes"), ("list", "nodes"), ("patch", "nodes")},
 }
 RESOURCES = (
     "certificatesigningrequests",
@@ -172,7 +173,7 @@ VERBS = (
 
 @pytest.mark.parametrize("row", ALLOWED)
 def test_an_identity_of_the_web_process_may_do_this_and_nothing_else(plane: Plane, row: str) -> None:
-    user = {"claims": CLAIMS, "status": STATUS}[row]
+    user = {"claims": CLAIMS, "status": STATUS, "gate": GATE}[row]
     asked = [(verb, what) for what in RESOURCES for verb in VERBS]
     answers = reviewed(plane, [review(user, verb, what) for verb, what in asked])
 

@@ -20,8 +20,8 @@ from bootstrap.model import Cluster
 from bootstrap.power import PowerState
 from bootstrap.processes import wait_until
 from bootstrap.progress import silent
+from tests.system.lab_rack import DOCUMENT
 from tests.system.spine import CACHE, HEARS_CTRL_C, ROOT
-from tests.system.test_lab_real import DOCUMENT
 
 pytestmark = pytest.mark.system
 

@@ -1,127 +1,47 @@
-"""Control-plane hosts that are nodes too: real kubelets, pods that reach each other, renewals, and the way back."""
+"""Control-plane hosts that are nodes too: real kubelets, pods that reach each other, renewals, the appliance's own."""
 
-import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bootstrap.image import host as host_image
 from bootstrap.keys import ensure_keys
-from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.places import KUBELET_PEM
-from bootstrap.lab.rack import Rack
-from bootstrap.model import Cluster
+from bootstrap.operator import Operator
 from bootstrap.progress import silent
 from certs.node import node_certificate
 from certs.requests import certificate_facts
-from tests.system.apply_lab import Hosts, document
+from tests.system.container_bench import Served
 from tests.system.kubectl import IMAGE, Kubectl
-from tests.system.pxe_segment import inside as inside_thread
-from tests.system.spine import CACHE, ROOT, Outcome, Site, wait_for
-from tests.unit.web.conftest import Rack as Appliance
-from web.approver import Approver
-from web.credentials import Credentials
+from tests.system.node_appliance import (
+    BIOS,
+    FOUND,
+    FOUND_ADDRESS,
+    LISTED,
+    LISTED_ADDRESS,
+    NODE,
+    Appliance,
+    appliance_beside,
+)
+from tests.system.node_rack import KUBELETS, M1, M2, Nodes
+from tests.system.pxe_segment import SERVER, DhcpClient
+from tests.system.spine import CACHE, wait_for
 
 pytestmark = pytest.mark.system
 
-NAME = f"nodehosts{os.getpid()}"
-M1 = {"name": "m1", "address": "10.77.0.11", "node": True}
-M2 = {"name": "m2", "address": "10.77.0.12", "user": "core", "node": True}
 KEY = "/var/lib/firstlight/node.key"
 TAINT = "node-role.kubernetes.io/control-plane"
 SUBJECT = ("-subj", "/O=system:nodes/CN=system:node:m1", "-config", "/run/firstlight-host/openssl.cnf")
-KUBELETS = ("kubelet.service", "kube-proxy.service", "containerd.service")
 SERVE = "trap exit TERM; echo here > /tmp/index.html; httpd -p 8080 -h /tmp; sleep 3600 & wait"
 READ_ONLY = (
     "cp -r /usr/lib/cni /tmp/plugins; mount --bind /usr /usr; mount -o remount,bind,ro /usr; "
     "mount -t tmpfs none /usr/lib/cni; ! touch /usr/x 2>&1"
 )
-RUN_SECONDS = 420.0
-
-
-def configuration(*hosts: dict[str, Any]) -> dict[str, Any]:
-    made = document(NAME, hosts, ("m1",))
-    build = str(ROOT / "tests/kubernetes/build")
-    made["kubernetes"] |= {
-        "version": "v1.20.2",
-        "binaries": {"build": build},
-        "sandboxImage": "localhost/pause:1",
-    }
-    return made
-
-
-class Nodes:
-    """Two hosts of a lab, the configuration that speaks of them, and what is asked of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "config.yaml"
-        self.site = Site(folder / "deploy", CACHE, (str(self.file),), NAME)
-        self.site.work.mkdir(parents=True, mode=0o700)
-        self.write(M1, M2)
-        self.rack = Rack(self.cluster, self.site.work)
-        self.kubectl = Kubectl(folder / "kubeconfig")
-
-    def write(self, *hosts: dict[str, Any]) -> None:
-        self.cluster = Cluster.model_validate(configuration(*hosts))
-        self.file.write_text(json.dumps(configuration(*hosts)))  # JSON is YAML too
-
-    @property
-    def hosts(self) -> Hosts:
-        return Hosts(self.rack, self.site.work, self.cluster)
-
-    def run(self, *arguments: str) -> Outcome:
-        return self.site.run(*arguments, timeout=RUN_SECONDS)
-
-    def apply(self) -> dict[str, Any]:
-        done = self.run("--output", "json", "apply")
-        assert done.code == 0, done.err
-        found: dict[str, Any] = json.loads(done.out)
-        return found
-
-    def planned(self, host: str) -> list[str]:
-        done = self.run("apply", "--dry-run")
-        assert done.code == 0, done.err
-        return [line for line in done.out.splitlines() if line.startswith(f"{host}:")]
-
-    def pids(self, host: str) -> dict[str, int]:
-        return {unit: self.hosts.pid(host, unit) for unit in KUBELETS}
-
-    @contextmanager
-    def approving(self) -> Iterator[Appliance]:
-        """Have the appliance's approver go its rounds on the hosts' network."""
-        pki = Credentials(self.site.work / "pki")
-        appliance = Appliance(cluster=self.cluster, connect=pki)
-        appliance.clock.now = datetime.now(UTC)
-        over, errors = threading.Event(), list[Exception]()
-
-        def rounds() -> None:
-            approver = Approver(appliance.site)
-            with inside_thread(self.rack.namespace):
-                while not over.wait(1.0):
-                    try:
-                        approver.look()
-                    except Exception as error:  # noqa: BLE001  # it is told in the test's own thread
-                        errors.append(error)
-
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
-            yield appliance
-        finally:
-            over.set()
-            thread.join(60)
-            if connection := pki(self.cluster):
-                for api in (connection.api, connection.watching):
-                    assert isinstance(api, Api)
-                    api.close()
-        assert not errors, errors
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +63,7 @@ def test_hosts_become_ready_nodes_with_keys_of_their_own(nodes: Nodes) -> None:
     found = nodes.apply()
 
     assert {"m1: node m1 is Ready", "m2: node m2 is Ready"} <= set(found["proven"])
-    done = nodes.run("kubeconfig")
-    nodes.kubectl.kubeconfig.write_text(done.out)
+    nodes.take_kubeconfig()
     for host in ("m1", "m2"):
         node = nodes.kubectl.data("get", "node", host)
         assert node["metadata"]["labels"][TAINT] == ""
@@ -289,3 +208,78 @@ def test_a_host_whose_usr_cannot_be_written_becomes_a_node_too(nodes: Nodes) -> 
     assert "m2: node m2 is Ready" in found["proven"]
     nodes.kubectl("delete", "pod", "web-m2", "--now", "--ignore-not-found")
     nodes.kubectl.run_pod("again-m2", node="m2", script=SERVE)
+
+
+# --- the appliance's own pods ------------------------------------------------------------------------------
+
+TO = ("--to", "cluster", "--node", NODE)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the appliance knew and served before it moved."""
+
+    states: Mapping[str, str]
+    events: list[dict[str, Any]]
+    answers: list[bytes]
+
+
+@pytest.fixture(scope="module", name="appliance")
+def fixture_appliance(
+    nodes: Nodes, boxes: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Appliance]:
+    nodes.apply()
+    nodes.take_kubeconfig()
+    with appliance_beside(nodes, boxes.store, tmp_path_factory.mktemp("appliance")) as made:
+        yield made
+
+
+def states(machines: list[dict[str, Any]]) -> dict[str, str]:
+    return {machine["name"]: machine["state"] for machine in machines}
+
+
+def offered(appliance: Appliance, mac: str) -> str:
+    """Return the address that a machine is offered, with a loader of the appliance's."""
+    client = DhcpClient(appliance.cable)
+    try:
+        offer = client.ask("discover", mac, BIOS)
+        assert offer is not None
+        assert offer.siaddr == SERVER
+        return str(offer.yiaddr)
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module", name="before")
+def fixture_before(appliance: Appliance) -> Before:
+    """Serve here, learn of a machine that nobody listed, and hand over; killed before the pods, whose address comes."""
+    appliance.bring_images()
+    operator = Operator(appliance.site.work)
+    with appliance.serving() as here:
+        appliance.be_found(FOUND, FOUND_ADDRESS)
+        accepted = appliance.site.run("machine", "accept", FOUND, "--pool", "workers", "--name", "w7")
+        assert accepted.code == 0, accepted.err
+        assert offered(appliance, LISTED) == LISTED_ADDRESS
+        answers = appliance.answers()
+        assert all(answers)
+        found = Before(states(operator.machines()), operator.events(machine="w7"), answers)
+        assert found.states.keys() == {"w1", "w7"}
+        assert found.events
+        assert appliance.hand_over(*TO, points="handover.step.after=kill@4").code == -9
+        assert here.wait(60) == 0
+    appliance.give_address()
+    return found
+
+
+def test_a_kubelet_runs_the_appliance_that_was_handed_over(appliance: Appliance, before: Before) -> None:
+    done = appliance.hand_over(*TO)
+
+    assert done.code == 0, f"{done.err}\n{appliance.story()}"
+    assert appliance.site.run("serve").code == 2
+    pods = appliance.pods()
+    assert {name: (pod["ready"], pod["restartCount"]) for name, pod in pods.items()} == {
+        "web": (True, 0),
+        "pxe": (True, 0),
+    }
+    assert appliance.answers() == before.answers
+    assert offered(appliance, LISTED) == LISTED_ADDRESS

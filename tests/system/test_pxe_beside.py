@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from scapy.packet import Packet
 
+from bootstrap.model.lab import VmFirmware
 from tests.system import booting
 from tests.system.booting import Asked
 from tests.system.pxe_receiver import Received, receiver
@@ -22,8 +23,9 @@ from tests.system.pxe_segment import (
     option,
     wait_for,
 )
+from tests.system.relay_bench import SITE_ADDRESSES, Place, asking, left_alone, running, wire
 from tests.system.relay_segment import FAR_HOST, SITE, Relayed, relayed
-from tests.system.site_servers import Site, stranger
+from tests.system.site_servers import Site
 from tests.system.test_pxe_table import first_of_menu, options_of
 
 pytestmark = pytest.mark.system
@@ -31,14 +33,14 @@ pytestmark = pytest.mark.system
 PROXY = f"{{mode: proxy, upstream: [{SITE}], subnets: [{{subnet: 10.78.0.0/24}}]}}"
 SCRIPT = f"http://{SERVER}:8080/boot.ipxe"
 UUID = (97, b"\0" + bytes(range(16)))
-STRANGE, HTTP = options_of("class and 93", 33), options_of("class and 93", 16)
+STRANGE, HTTP_IN_VAIN = options_of("class and 93", 33), options_of("class and 93", 15)
 
 
 class Boot(NamedTuple):
-    """A machine to switch on: near is our own network, far the one behind the relay."""
+    """A machine to switch on."""
 
-    firmware: Literal["bios", "uefi"]
-    place: str
+    firmware: VmFirmware
+    place: Place
     mac: str
 
 
@@ -51,13 +53,7 @@ def network() -> Iterator[Relayed]:
 
 @pytest.fixture(scope="module")
 def site(network: Relayed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    options = (
-        "--dhcp-range=10.77.0.200,10.77.0.220",
-        "--dhcp-range=set:far,10.78.0.200,10.78.0.220,255.255.255.0",
-        "--dhcp-option=tag:far,option:router,10.78.0.1",
-        "--no-ping",
-    )
-    with stranger(network.site, "site0", tmp_path_factory.mktemp("site"), *options) as made:
+    with left_alone(network, tmp_path_factory.mktemp("site")) as made:
         yield made
 
 
@@ -77,13 +73,8 @@ def received(network: Relayed, ground: Bench) -> Iterator[Received]:
 def pxe(network: Relayed, ground: Bench, site: Site, received: Received) -> Iterator[Pxe]:
     assert site.pid
     assert received == []
-    started = ground.start(network.near)
-    try:
-        started.await_ready()
+    with running(ground, network) as started:
         yield started
-    finally:
-        started.process.kill()
-        started.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +86,8 @@ def asked(network: Relayed, ground: Bench) -> Iterator[Asked]:
 @pytest.fixture(scope="module", params=["near", "far"])
 def client(request: pytest.FixtureRequest, network: Relayed, pxe: Pxe) -> Iterator[DhcpClient]:
     assert pxe.process.poll() is None
-    where, interface = (network.near, "near0") if request.param == "near" else (network.far, "far0")
-    made = DhcpClient(where, interface)
-    yield made
-    made.close()
+    with asking(network, request.param) as made:
+        yield made
 
 
 def offers(client: DhcpClient, mac: str, options: Options) -> dict[str, Packet]:
@@ -144,7 +133,23 @@ def test_ipxe_is_sent_to_the_script_by_the_first_answer(client: DhcpClient, arch
     assert offer.siaddr == SERVER
 
 
-@pytest.mark.parametrize("said", [[], STRANGE, HTTP], ids=["no firmware", "strange firmware", "HTTP boot"])
+@pytest.mark.parametrize(("arch", "name"), [(16, "ipxe-x86_64.efi"), (19, "ipxe-arm64.efi")])
+def test_uefi_http_boot_is_sent_to_our_loader_by_the_first_answer(
+    client: DhcpClient, arch: int, name: str
+) -> None:
+    """It knows no port 4011, and looks only at offers whose option 60 is HTTPClient (UEFI 2.10, 24.7.3.1)."""
+    found = offers(client, f"02:00:00:04:05:{arch:02x}", [*options_of("class and 93", arch), UUID])
+
+    assert found.keys() == {SERVER, SITE}
+    assert boot_file(found[SERVER]) == f"http://{SERVER}:8080/loader/{name}"
+    assert option(found[SERVER], "vendor_class_id") == b"HTTPClient"
+    assert found[SERVER].yiaddr == "0.0.0.0"
+    assert boot_file(found[SITE]) == ""
+
+
+@pytest.mark.parametrize(
+    "said", [[], STRANGE, HTTP_IN_VAIN], ids=["no firmware", "strange firmware", "HTTP boot in vain"]
+)
 def test_who_gets_no_loader_of_us_is_left_to_the_site(client: DhcpClient, said: Options) -> None:
     assert offers(client, "02:00:00:04:02:01", said).keys() == {SITE}
 
@@ -166,6 +171,7 @@ def test_a_kind_that_is_not_in_the_table_is_told_to_web(client: DhcpClient, rece
         Boot("bios", "near", "52:54:00:77:04:01"),
         Boot("uefi", "near", "52:54:00:77:04:02"),
         Boot("uefi", "far", "52:54:00:77:04:03"),
+        Boot("uefi-http", "near", "52:54:00:77:04:04"),
     ],
     ids=lambda boot: f"{boot.firmware}-{boot.place}",
 )
@@ -174,12 +180,17 @@ def test_a_machine_boots_to_our_script_with_an_address_of_the_site(
     network: Relayed, site: Site, asked: Asked, tmp_path: Path, boot: Boot
 ) -> None:
     asked.clear()
-    where, bridge = (network.near, "near0") if boot.place == "near" else (network.far, "far0")
-    with booting.machine(where, bridge, tmp_path, boot.firmware, boot.mac) as console:
+    with (
+        booting.captured(network.near.server, "srv0", tmp_path / "wire.pcap") as count,
+        booting.machine(*wire(network, boot.place), tmp_path, boot.firmware, boot.mac) as console,
+    ):
         address = booting.await_script(asked, console, 150)
+        assert count("udp port 67") > 0
+        assert (count("udp port 69") > 0) == (boot.firmware == "uefi")
 
     assert f"{boot.mac} {address} " in site.leases.read_text()
-    assert address.startswith("10.77.0.2" if boot.place == "near" else "10.78.0.2")
+    assert address.startswith(SITE_ADDRESSES[boot.place])
+    assert bool(asked.by("/loader/ipxe-x86_64.efi")) == (boot.firmware == "uefi-http")
 
 
 def test_the_sites_leases_show_nothing_of_ours(pxe: Pxe, site: Site, network: Relayed) -> None:

@@ -22,6 +22,7 @@ from tests.system.pxe_segment import (
     option,
     wait_for,
 )
+from tests.system.relay_bench import asking, running
 from tests.system.relay_segment import FAR_ADDRESS, FAR_MAC, FAR_ROUTER, SUBNETS, Relayed, relayed
 from tests.system.test_pxe_table import options_of
 
@@ -46,29 +47,22 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def pxe(network: Relayed, ground: Bench) -> Iterator[Pxe]:
-    started = ground.start(network.near)
-    try:
-        started.await_ready()
+    with running(ground, network) as started:
         yield started
-    finally:
-        started.process.kill()
-        started.process.wait()
 
 
 @pytest.fixture(scope="module")
 def far(network: Relayed, pxe: Pxe) -> Iterator[DhcpClient]:
     assert pxe.process.poll() is None
-    made = DhcpClient(network.far, "far0")
-    yield made
-    made.close()
+    with asking(network, "far") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def near(network: Relayed, pxe: Pxe) -> Iterator[DhcpClient]:
     assert pxe.process.poll() is None
-    made = DhcpClient(network.near, "near0")
-    yield made
-    made.close()
+    with asking(network, "near") as made:
+        yield made
 
 
 def test_each_network_has_its_own_addresses_and_router(far: DhcpClient, near: DhcpClient) -> None:
@@ -85,6 +79,13 @@ def test_each_network_has_its_own_addresses_and_router(far: DhcpClient, near: Dh
     assert option(here, "router") is None
     assert {boot_file(there), boot_file(here)} == {"snponly.efi"}
     assert {there.siaddr, here.siaddr} == {SERVER}
+
+
+def test_uefi_http_boot_behind_the_relay_is_sent_to_our_loader(far: DhcpClient) -> None:
+    offer = far.ask("discover", "02:00:00:05:00:03", options_of("class and 93", 16))
+    assert offer is not None
+    assert boot_file(offer) == f"http://{SERVER}:8080/loader/ipxe-x86_64.efi"
+    assert option(offer, "vendor_class_id") == b"HTTPClient"
 
 
 def test_a_reservation_counts_in_its_own_network_only(far: DhcpClient, near: DhcpClient) -> None:

@@ -22,13 +22,15 @@ from tests.system.pxe_segment import (
     option,
     wait_for,
 )
+from tests.system.relay_bench import asking, running
 from tests.system.relay_segment import SITE, Relayed, relayed
 from tests.system.site_servers import SERVERS, Site
 from tests.system.test_pxe_table import options_of
 
 pytestmark = pytest.mark.system
 
-SCRIPT = f"http://{SERVER}:8080/boot.ipxe"
+BASE = f"http://{SERVER}:8080"
+SCRIPT = f"{BASE}/boot.ipxe"
 WAYS = ("class and 93", "93 only", "class only")
 
 
@@ -46,13 +48,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def pxe(network: Relayed, ground: Bench) -> Iterator[Pxe]:
-    started = ground.start(network.near)
-    try:
-        started.await_ready()
+    with running(ground, network) as started:
         yield started
-    finally:
-        started.process.kill()
-        started.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +73,26 @@ def site(
 @pytest.fixture
 def client(network: Relayed, site: Site) -> Iterator[DhcpClient]:
     assert site.pid
-    made = DhcpClient(network.near, "near0")
-    yield made
-    made.close()
+    with asking(network, "near") as made:
+        yield made
 
 
-def told(client: DhcpClient, mac: str, said: Options) -> tuple[str, str]:
-    """Return file and next-server of the one offer to a machine that says this."""
-    offers = client.ask_each(mac, [*said, ("param_req_list", [1, 3, 66, 67])], seconds=0.25)
+def told(client: DhcpClient, mac: str, said: Options) -> tuple[str, str, object]:
+    """Return file, next-server and vendor class of the one offer to a machine that says this."""
+    offers = client.ask_each(mac, [*said, ("param_req_list", [1, 3, 60, 66, 67])], seconds=0.25)
     assert [option(offer, "server_id") for offer in offers] == [SITE]
-    return boot_file(offers[0]), str(offers[0].siaddr)
+    return boot_file(offers[0]), str(offers[0].siaddr), option(offers[0], "vendor_class_id")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_kind_is_told_its_loader_and_no_other(client: DhcpClient, way: str) -> None:
     for row in TABLE:
         for arch in row.archs:
-            file, server = told(client, f"02:00:00:06:00:{arch:02x}", options_of(way, arch))
-            assert file == (row.loader or ""), (arch, way)
+            file, server, kind = told(client, f"02:00:00:06:00:{arch:02x}", options_of(way, arch))
+            assert file == (row.boot_file(BASE) or ""), (arch, way)
             assert server == SERVER or not row.loader
+            # UEFI HTTP boot looks only at answers of its own kind (UEFI 2.10, 24.7.3.1).
+            assert not (row.is_http and row.loader) or kind == b"HTTPClient", (arch, way)
 
 
 @pytest.mark.parametrize("arch", [1, 8, 17, 33])
@@ -105,7 +103,7 @@ def test_a_kind_that_nobody_knows_is_not_guessed(client: DhcpClient, arch: int) 
 @pytest.mark.parametrize("arch", [0, 7, 9])
 def test_ipxe_is_told_the_script_by_every_server(client: DhcpClient, arch: int) -> None:
     said = [*options_of("class and 93", arch), (77, b"iPXE")]
-    assert told(client, f"02:00:00:06:02:{arch:02x}", said) == (SCRIPT, SERVER)
+    assert told(client, f"02:00:00:06:02:{arch:02x}", said)[:2] == (SCRIPT, SERVER)
 
 
 def test_who_does_not_boot_is_told_no_file(client: DhcpClient) -> None:
@@ -124,6 +122,17 @@ def test_a_real_machine_boots_by_the_printed_text(
         address = booting.await_script(asked, console, 150)
     assert address.startswith("10.77.0.2")
     assert pxe.process.poll() is None
+
+
+@pytest.mark.usefixtures("pxe")
+def test_real_uefi_http_boot_follows_the_printed_text(
+    network: Relayed, site: Site, asked: Asked, tmp_path: Path
+) -> None:
+    asked.clear()
+    with booting.machine(network.near, "near0", tmp_path, "uefi-http", "52:54:00:77:06:02") as console:
+        booting.await_script(asked, console, 150)
+    assert site.pid
+    assert asked.by("/loader/ipxe-x86_64.efi")
 
 
 def test_the_machines_tftp_is_told_to_web_in_mode_off_too(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scapy.packet import Packet
 
-from bootstrap.render.firmware import TABLE, Firmware
+from bootstrap.render.firmware import NO_LOADER, TABLE, Firmware
 from tests.system.pxe_segment import (
     KNOWN_MAC,
     SERVER,
@@ -26,10 +26,9 @@ from tests.system.pxe_segment import (
 pytestmark = pytest.mark.system
 
 GOLDEN = Path(__file__).parent / "golden" / "pxe-option-93.txt"
-SCRIPT = f"http://{SERVER}:8080/boot.ipxe"
-NOT_YET = f"http://{SERVER}:8080/http-boot-not-yet"
+BASE = f"http://{SERVER}:8080"
+SCRIPT = f"{BASE}/boot.ipxe"
 ARCHS = range(42)
-_HTTP_UNKNOWN = 17  # EBC from HTTP, which nobody has
 WAYS = ("class and 93", "93 only", "class only", "neither", "list")
 
 
@@ -61,8 +60,8 @@ def options_of(way: str, arch: int) -> Options:
 
 
 def told(row: Firmware) -> str:
-    """Return the boot file of a row: UEFI HTTP boot is sent to a URL that is not there, and gives up at once."""
-    return NOT_YET if row.name.startswith("http-") else row.loader or ""
+    """Return the boot file of a row; HTTP boot without one is sent to a URL that is not there, and gives up at once."""
+    return row.boot_file(BASE) or (f"{BASE}/{NO_LOADER}" if row.is_http else "")
 
 
 def first_of_menu(offer: Packet) -> Options:
@@ -137,8 +136,7 @@ def assert_named(pxe: Pxe, mode: str) -> None:
     strange = [arch for arch in ARCHS if arch not in known] if mode == "proxy" else []
     for arch in strange:
         remark = f"firmware of a kind (architecture {arch}) that is not in our table"
-        # UEFI HTTP boot (class HTTPClient) is none of a PXE proxy's business.
-        assert arch == _HTTP_UNKNOWN or wait_for(partial(says, pxe, remark)), arch
+        assert wait_for(partial(says, pxe, remark)), arch
 
 
 def says(pxe: Pxe, text: str) -> bool:
@@ -170,9 +168,10 @@ def test_ipxe_is_told_the_script_whatever_the_firmware_below_it(client: DhcpClie
         assert boot_file(offer) == SCRIPT, arch
 
 
-def test_http_boot_is_answered_in_its_own_kind(client: DhcpClient) -> None:
+@pytest.mark.parametrize("arch", [15, 16, 19])
+def test_http_boot_is_answered_in_its_own_kind(client: DhcpClient, arch: int) -> None:
     """UEFI HTTP boot ignores an offer whose option 60 is not HTTPClient (UEFI 2.10, 24.7.3)."""
-    offer = client.ask("discover", "02:00:00:02:00:02", options_of("class and 93", 16))
+    offer = client.ask("discover", "02:00:00:02:00:02", options_of("class and 93", arch))
     assert offer is not None
     assert option(offer, "vendor_class_id") == b"HTTPClient"
 

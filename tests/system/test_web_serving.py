@@ -28,6 +28,7 @@ from tests.system.web_bench import (
     wait_for,
 )
 from tests.unit.web.fakes import W1, W3
+from web.accesslog import requests_in
 
 pytestmark = pytest.mark.system
 
@@ -149,6 +150,26 @@ def test_an_artifact_comes_in_ranges(web: Appliance) -> None:
     assert part.headers["Content-Range"] == f"bytes 1048570-1048589/{disk.size}"
     assert (last.status, last.body) == (206, content[-5:])
     assert beyond.status == 416
+
+
+def test_nginx_s_log_tells_a_file_that_came_whole_from_one_that_was_cut(web: Appliance) -> None:
+    """What `machine explain` calls sent to the end."""
+    disk = web.image.disk
+    path = f"/artifacts/sha256/{disk.sha256}?told"
+    for method, ranged in (("HEAD", ""), ("GET", ""), ("GET", "0-9"), ("GET", f"{disk.size - 5}-")):
+        web.plain(method, path, headers={"Range": f"bytes={ranged}"} if ranged else {})
+    with socket.create_connection((ADDRESS, web.http_port)) as raw:
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert raw.recv(1024).startswith(b"HTTP/1.1 200")
+
+    def told() -> list[tuple[str, int]]:
+        lines = (web.work / "log/nginx-access.log").read_bytes().splitlines(keepends=True)
+        mine = b"".join(line for line in lines if b"?told " in line)
+        return [(request.end, request.status) for _, _, request in requests_in(mine)]
+
+    wait_for(lambda: len(told()) >= 5, web.text)
+    ends = [("asked", 200), ("whole", 200), ("piece", 206), ("whole", 206), ("cut", 200)]
+    assert sorted(told()) == sorted(ends), "nginx has several workers: lines are in no order"
 
 
 def traversals() -> list[bytes]:

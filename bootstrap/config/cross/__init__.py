@@ -1,6 +1,6 @@
 """RULES ACROSS FIELDS: each looks at the tree as it stands, so that one wrong value hides no other."""
 
-from bootstrap.config.cross import addresses, appliance, dhcp, kubernetes, lab, names, pools
+from bootstrap.config.cross import addons, addresses, appliance, dhcp, gpus, kubernetes, lab, names, pools
 from bootstrap.config.cross.view import View
 from bootstrap.config.tree import Tree
 from bootstrap.errors import Problem
@@ -11,8 +11,10 @@ RULES = (
     *dhcp.RULES,
     *appliance.RULES,
     *pools.RULES,
+    *gpus.RULES,
     *lab.RULES,
     *kubernetes.RULES,
+    *addons.RULES,
 )
 
 

@@ -57,6 +57,12 @@ def etcd_store(view: View) -> Iterator[Problem]:
         yield view.key_problem(
             (APPLIANCE, "etcd"), "is used by store: etcd only; remove it, or write store: etcd"
         )
+    engine = view.text(APPLIANCE, "engine") or "native"
+    if wanted and engine != "native":
+        yield view.problem(
+            (APPLIANCE, "engine"),
+            f"{engine}: its web container cannot reach etcd yet; write native, or store: sqlite",
+        )
     yield from _together(view, (APPLIANCE, "etcd"), "certFile", "keyFile")
 
 

@@ -1,5 +1,6 @@
 """Container images in registries, by digest: what a digest names is one thing for ever, whoever serves it."""
 
+from bootstrap.adding.images import mirrored
 from bootstrap.errors import UsageError
 from bootstrap.mirror.item import Ask, Digest, Item, Wanted
 from bootstrap.mirror.places import image_path
@@ -11,10 +12,11 @@ SCHEME = "docker://"
 
 
 def wanted(cluster: Cluster) -> tuple[Wanted, ...]:
-    """Return the images of the configuration.
+    """Return the images of the configuration and of its addons.
 
     Raises:
-        UsageError: `sandboxImage` would be fetched by nodes, for no image of that name is listed with its digest.
+        UsageError: `sandboxImage` or an image of an addon would be fetched by nodes, for no image of that name is
+            listed with its digest.
     """
     _sandbox_listed(cluster)
     return tuple(
@@ -24,7 +26,7 @@ def wanted(cluster: Cluster) -> tuple[Wanted, ...]:
             version=name.partition("@")[2],
             url=f"{SCHEME}{_place(name, cluster)}",
         )
-        for name in cluster.mirror.images
+        for name in mirrored(cluster)
     )
 
 

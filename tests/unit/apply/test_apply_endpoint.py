@@ -10,7 +10,7 @@ import pytest
 
 from bootstrap.apply.endpoint import Question, _await_nodes
 from bootstrap.errors import ApiDown, ApiRefused
-from bootstrap.kubernetes.api import Access
+from bootstrap.kubernetes.access import Access
 from tests.unit.web.joining import view
 
 DOWN = ApiDown("no API server answers")

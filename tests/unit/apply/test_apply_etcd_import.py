@@ -24,7 +24,7 @@ def run(code: str, **more: str) -> str:
 
 
 def test_the_library_comes_with_the_protobuf_that_it_can_use() -> None:
-    code = "from bootstrap import etcd; etcd._library(); from google.protobuf.internal import api_implementation as a"
+    code = "from bootstrap import etcd; etcd.library(); from google.protobuf.internal import api_implementation as a"
 
     assert run(f"{code}; print(a.Type())") == "python"
 
@@ -37,6 +37,6 @@ def test_without_the_library_nothing_slow_is_imported() -> None:
 
 def test_another_protobuf_that_was_first_is_told() -> None:
     code = "import google.protobuf.message; from bootstrap import errors, etcd\n"
-    tried = "try: etcd._library()\nexcept errors.EtcdError as error: print(error)"
+    tried = "try: etcd.library()\nexcept errors.EtcdError as error: print(error)"
 
     assert VARIABLE in run(code + tried, **{VARIABLE: "upb"})

@@ -15,7 +15,7 @@ from bootstrap.keys import ensure_keys
 from bootstrap.model import Cluster
 from bootstrap.records.ledger import Ledger
 from bootstrap.records.model import Claim, MachineRecord
-from bootstrap.state import Put
+from bootstrap.state import MOVE, Put
 from bootstrap.state.sqlite import SqliteStore
 from bootstrap.states import State
 from bootstrap.workplace import Workplace
@@ -54,6 +54,12 @@ class Rack:
         store.commit([Put(key=f"machine/{each.mac}", value=each.to_bytes()) for each in records])
         store.close()
 
+    def moves(self, role: str) -> None:
+        """Leave what a move of the state to etcd leaves in the file, finished or not."""
+        store = SqliteStore(self.work / "state/state.db")
+        store.commit([Put(key=MOVE, value=move_mark(role, "etcd"))])
+        store.close()
+
     def records(self) -> dict[str, MachineRecord]:
         store = SqliteStore(self.work / "state/state.db")
         found = {each.name: each for each in Ledger(store, lambda: NOW).machines()}
@@ -87,6 +93,10 @@ class Rack:
             for path in paths
             if (inner := path.relative_to(self.work).as_posix()).split("/")[0] in tops
         }
+
+
+def move_mark(role: str, other: str) -> bytes:
+    return json.dumps({"role": role, "other": other}).encode()
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -51,6 +51,7 @@ def without_run(folder: Path) -> dict[str, bytes]:
     return {name: content for name, content in everything(folder).items() if not name.startswith("run/")}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("place", ["backup.rename.before", "backup.rename.after"])
 def test_a_killed_backup_is_whole_or_not_there(rack: Rack, place: str) -> None:
     done = deploy(rack, "backup", str(rack.file), failpoint=f"{place}=kill")
@@ -79,6 +80,7 @@ def test_a_disk_that_fails_leaves_nothing_half_done(
     assert [path.name for path in rack.place.deploy.iterdir()] == [rack.place.name]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "place", ["restore.swap.before", "restore.swap.after", "store.commit.before", "disk.file.before"]
 )

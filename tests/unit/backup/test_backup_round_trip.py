@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import stores
 from bootstrap.backup.archive import read_archive
 from bootstrap.backup.collect import Site, backup
 from bootstrap.errors import BackupError, StateError, UsageError
@@ -17,7 +18,8 @@ from bootstrap.state import Put
 from bootstrap.state.sqlite import SqliteStore
 from bootstrap.states import State
 from certs.secret import Secret
-from tests.unit.backup.conftest import CONFIG, LATER, NOW, Rack, everything, record
+from tests.contract.etcd_likeness import serving, store_at
+from tests.unit.backup.conftest import CONFIG, LATER, NOW, Rack, claim, everything, record
 
 
 def test_what_was_lost_is_back_with_its_modes(rack: Rack) -> None:
@@ -248,3 +250,30 @@ def test_a_damaged_old_store_is_told_and_kept(rack: Rack) -> None:
     assert "what was retired since cannot be read" in done.notes[0]
     assert done.aside
     assert (done.aside / "state/state.db").read_bytes().endswith(b"\xff" * 5000)
+
+
+def test_a_state_in_etcd_is_backed_up_and_what_was_retired_there_since_stays_out(
+    rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appliance = rack.cluster.appliance.model_copy(update={"store": "etcd"})
+    rack.cluster = rack.cluster.model_copy(update={"appliance": appliance})
+    one = record("52:54:00:bb:00:01", State.READY, name="b1", claim=claim("b1"))
+    other = record("52:54:00:bb:00:02", State.READY, name="b2", claim=claim("b2"))
+    with serving(tmp_path) as (_, urls):
+        monkeypatch.setattr(stores, "open_shared", lambda *_, moves=False: store_at(urls, moves=moves))
+        etcd = store_at(urls)
+        etcd.commit([Put(key=f"machine/{each.mac}", value=each.to_bytes()) for each in (one, other)])
+        rack.put(record("52:54:00:bb:00:09", State.READY, name="of-before"))
+        rack.moves("left")
+        rack.backup()
+        retired = other.but(state=State.RETIRED, arm=None)
+        etcd.commit([Put(key=f"machine/{other.mac}", value=retired.to_bytes())])
+        etcd.close()
+
+        done = rack.restore(is_forced=True)
+
+    found = rack.records()
+    assert {"b1", "b2"} <= set(found)
+    assert "of-before" not in found
+    assert (found["b1"].state, found["b2"].state) == (State.READY, State.RETIRED)
+    assert any("`store migrate --to etcd --replace`" in note for note in done.notes)

@@ -320,7 +320,9 @@ def test_what_nodes_fetch_is_in_the_store_by_its_sum(folder: Path, tmp_path: Pat
         stored = artifacts.artifact_path(cache, artifact.sha256)
         assert stored.read_bytes() == (folder / name).read_bytes()
         assert stat.S_IMODE(stored.stat().st_mode) == 0o444
-    programs, images = node_programs.node_sums(found)
+    programs, images, plugins = node_programs.node_sums(found)
+
+    assert plugins == {}
     assert images == {"pause.tar": hashlib.sha256(b"image").hexdigest()}
     assert programs == {name: found[name].sha256 for name in ("kube-proxy", "kubelet")}
     before = artifacts.artifact_path(cache, found["kubelet"].sha256).stat().st_ino

@@ -60,6 +60,7 @@ TABLE: dict[str, tuple[str, str, str | None, set[x509.ObjectIdentifier], set[str
     "scheduler": ("ca", "system:kube-scheduler", None, {CLIENT}, set()),
     "claims": ("ca", "firstlight:claims", None, {CLIENT}, set()),
     "status": ("ca", "firstlight:status", None, {CLIENT}, set()),
+    "gate": ("ca", "firstlight:gate", None, {CLIENT}, set()),
 }
 AUTHORITIES = {
     "ca": ("kubernetes-ca", None),

@@ -70,9 +70,59 @@ def test_plan_of_what_is_applied_says_that_nothing_changes(
     done = firstlight(*example, "plan")
 
     first_time = "apply the control plane to m1 for the first time; `apply --dry-run` shows it whole"
-    assert done.out.splitlines() == ["nothing changes", first_time]
+    gpus, *lines = done.out.splitlines()
+    assert gpus.startswith("pool gpu8, any GPU on flatcar 4593.2.5: driver 570 (open)")
+    assert lines[:2] == ["nothing changes", first_time]
+    assert [line.split()[:4] for line in lines[2:]] == [
+        ["not", "yet:", "flatcar", "4593.2.5"],
+    ]
     assert snapshot() == before
     assert tmp_path in deploy.parents
+
+
+DECLARED = """\
+pools:
+  - name: gpu8
+    os: {family: flatcar, release: 4593.2.5}
+    disk: {select: {type: nvme}}
+    gpu: {cudaVersion: "12.8", expected: 8, products: [h100-sxm]}
+"""
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_a_pool_that_declares_its_gpus_shows_their_driver(
+    firstlight: Firstlight, example: tuple[str, str], tmp_path: Path, verb: str
+) -> None:
+    over = tmp_path / "gpus.yaml"
+    over.write_text(DECLARED)
+    line = (
+        "pool gpu8, 8 x H100 80GB HBM3 on flatcar 4593.2.5: driver 570 (open), sysext nvidia-drivers-570-open; "
+        "boards of eight H100 80GB HBM3 need NVIDIA's fabric manager too, which is not offered there; "
+        "NVIDIA's updates of 570 end 2026-02"
+    )
+
+    done = firstlight(*example, "--config", over, verb)
+
+    assert (done.code, done.err) == (0, "")
+    assert line in done.out.splitlines()
+
+
+def test_a_pool_whose_gpus_get_no_driver_is_refused_with_what_would_work(
+    firstlight: Firstlight, example: tuple[str, str], tmp_path: Path, snapshot: Snapshot
+) -> None:
+    over = tmp_path / "gpus.yaml"
+    over.write_text(DECLARED.replace("family: flatcar, release: 4593.2.5", 'family: debian, release: "13"'))
+    before = snapshot()
+
+    done = firstlight(*example, "--config", over, "plan")
+
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith(
+        f"{over}:5:5: pools.0.gpu: CUDA 12.8 wants driver 570 or later; debian 13 offers 535 (closed), "
+    )
+    assert line.endswith('; write cudaVersion: "12.4", or leave it out')
+    assert snapshot() == before
 
 
 def test_a_folder_with_brackets_is_named_as_it_is(

@@ -80,15 +80,15 @@ class Fake(Operator):
             raise KeyboardInterrupt
         return [EVENT] if machine in (None, "w1") else []
 
-    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool) -> dict[str, Any]:
-        self.orders.append((name, f"accept {pool} {as_name} {resolve}"))
+    def accept(self, name: str, *, pool: str, as_name: str, resolve: bool, recheck: bool) -> dict[str, Any]:
+        self.orders.append((name, f"accept {pool} {as_name} {resolve} {recheck}"))
         return {**W1, "name": as_name, "state": "armed"}
 
     def story(self, name: str) -> dict[str, Any]:
         return {**STORY, "name": name}
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
-        self.orders.append((name, action))
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
+        self.orders.append((name, f"{action} recheck" if recheck else action))
         return {**W1, "state": "armed"}
 
 
@@ -164,7 +164,16 @@ def test_a_machine_is_accepted_into_a_pool_under_a_name(firstlight: Firstlight, 
 
     assert done.code == 0
     assert done.out.splitlines()[1].split()[:1] == ["w7"]
-    assert asked.orders == [("02:00:00:00:00:09", "accept gpu8 w7 False")]
+    assert asked.orders == [("02:00:00:00:00:09", "accept gpu8 w7 False False")]
+
+
+def test_a_machine_that_did_not_fit_is_armed_or_accepted_to_be_looked_at_again(
+    firstlight: Firstlight, asked: Fake
+) -> None:
+    firstlight("machine", "arm", "w1", "--yes", "--recheck")
+    firstlight("machine", "accept", "02:00:00:00:00:09", "--pool", "gpu8", "--recheck")
+
+    assert asked.orders == [("w1", "arm recheck"), ("02:00:00:00:00:09", "accept gpu8  False True")]
 
 
 @pytest.mark.usefixtures("asked")

@@ -49,9 +49,9 @@ def test_some_done_is_3_with_a_line_for_each_that_failed(firstlight: Firstlight,
     assert alone.startswith("alone: no power driver; switch it off and on by hand, or write `power:`")
     assert bad == "bad: /bin/false exits 1 and says: nothing; see to that program"
     assert outcome.json() == [
-        {"name": "alone", "driver": "manual", "power": "unknown", "error": alone},
-        {"name": "good", "driver": "command", "power": "on", "error": ""},
-        {"name": "bad", "driver": "command", "power": "unknown", "error": bad},
+        {"name": "alone", "driver": "manual", "power": "unknown", "error": alone, "remark": ""},
+        {"name": "good", "driver": "command", "power": "on", "error": "", "remark": ""},
+        {"name": "bad", "driver": "command", "power": "unknown", "error": bad, "remark": ""},
     ]
 
 
@@ -121,7 +121,8 @@ class Appliance(Operator):
     def machine(self, name: str) -> dict[str, Any]:
         return self._told(name)
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
+        assert not recheck
         self._done.append(f"{action} {name}")
         return self._told(name)
 

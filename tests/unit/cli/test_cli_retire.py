@@ -38,7 +38,8 @@ class Appliance(Operator):
         assert name == "w1"
         return self._machine
 
-    def act(self, name: str, action: str) -> dict[str, Any]:
+    def act(self, name: str, action: str, *, recheck: bool = False) -> dict[str, Any]:
+        assert not recheck
         self._done.append(f"{action} {name}")
         return {**self._machine, "state": "retired"}
 

@@ -1,5 +1,6 @@
 """The command lines of both engines and compose.yaml say what the one table says."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from bootstrap.containers import command, compose
+from bootstrap.containers import command, compose, serving
 from bootstrap.containers.dialect import DIALECTS, EngineName
 from bootstrap.containers.images import Image
 from bootstrap.containers.table import CONTAINERS, KEYS, PXE, WEB, Container, Mount, Root
+from bootstrap.model.appliance import Loader, Loaders
+from tests.samples import cluster
 
 ROOT = Path(__file__).parents[3]
 ROOTS: dict[Root, Path] = {"work": Path("/d/rack1"), "cache": Path("/d/cache")}
@@ -58,6 +61,34 @@ def test_a_loader_of_the_configuration_is_one_more_file_to_read() -> None:
     words = argv("podman", PXE, files=((Path("/srv/own.efi"), "/srv/own.efi"),))
 
     assert "--volume=/srv/own.efi:/srv/own.efi:ro" in words
+
+
+def test_a_loader_that_is_missing_keeps_no_container_from_starting(tmp_path: Path) -> None:
+    """podman refuses to mount what is not there, and docker makes an empty folder in its place."""
+    sums = {
+        name: hashlib.sha256(name.encode()).hexdigest()
+        for name in ("efi64", "bios", "http_arm64", "http_efi64")
+    }
+    there = tmp_path / "own.efi"
+    there.write_bytes(b"MZ")
+    stored = tmp_path / "cache" / "sha256" / sums["http_arm64"]
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"MZ")
+    url = "https://boot.example.net/ipxe.efi"
+    loaders = Loaders(
+        efi64=Loader(path=str(there), sha256=sums["efi64"]),
+        bios=Loader(path=str(tmp_path / "gone.kpxe"), sha256=sums["bios"]),
+        http_arm64=Loader(url=url, sha256=sums["http_arm64"]),
+        http_efi64=Loader(url=url, sha256=sums["http_efi64"]),
+    )
+    made = cluster("lab")
+    pxe = made.appliance.pxe.model_copy(update={"loader": loaders})
+    made = made.model_copy(update={"appliance": made.appliance.model_copy(update={"pxe": pxe})})
+
+    found = serving.loader_files(made, tmp_path / "cache")
+
+    assert set(found) == {(there, str(there)), (stored, f"/cache/sha256/{sums['http_arm64']}")}
+    assert not (tmp_path / "gone.kpxe").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import accepted
 from bootstrap.containers.homes import Homes
+from bootstrap.containers.serving import bring_back
 from bootstrap.containers.table import KEYS
 from bootstrap.disk import write_bundle, write_file
+from bootstrap.records.model import Accepted
 from bootstrap.render.bundle import File
 from bootstrap.workplace import Workplace
 
@@ -143,10 +146,11 @@ def test_leases_outlive_the_containers_and_nothing_else_does(place: Workplace) -
     assert not (place.work / "run/leases").exists()
     assert "10.0.0.5" in (homes.run_folder("pxe") / "leases").read_text()
     (homes.run_folder("pxe") / "leases").write_text("1 52:54:00:00:00:01 10.0.0.6\n")
+    (homes.run_folder("pxe") / "tftp-learned").write_text("1 52:54:00:00:00:01\n")
 
     assert homes.remove()
     assert "10.0.0.6" in (place.work / "run/leases").read_text()
-    assert {path.name for path in (place.work / "run").iterdir()} == {"leases"}
+    assert {path.name for path in (place.work / "run").iterdir()} == {"leases", "tftp-learned"}
     assert not homes.remove()
 
 
@@ -162,3 +166,40 @@ def test_a_link_that_a_container_planted_for_its_leases_is_not_followed(
     homes.remove()
     assert not (place.work / "run/leases").exists()
     assert secret.read_text() == "secret"
+
+
+def test_what_web_accepted_outlives_its_container(place: Workplace) -> None:
+    homes = Homes(place)
+    homes.make()
+    entry = Accepted(mac="52:54:00:aa:00:07", name="w7", pool="workers")
+    accepted.write(place.work / "run/web/records", [entry])
+
+    assert homes.follow()
+    assert accepted.read(place.work) == (entry,)
+    accepted.write(place.work / "run/web/records", [entry.but(name="w8", mac="52:54:00:aa:00:08")])
+    homes.remove()
+    assert [one.name for one in accepted.read(place.work)] == ["w7", "w8"]
+
+
+def test_its_records_are_web_s_own_folder_also_after_we_wrote_there(
+    place: Workplace, owners: dict[str, int]
+) -> None:
+    (place.work / "binaries.json").write_text("{}")
+    Homes(place).make()
+
+    folder = place.work / "run/web/records"
+    assert owners[str(folder)] == owners[str(folder / ".binaries.json")] == 65532
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "binaries.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_other_verbs_see_what_web_accepted_a_moment_ago(place: Workplace) -> None:
+    Homes(place).make()
+    entry = Accepted(mac="52:54:00:aa:00:07", name="w7", pool="workers")
+    accepted.write(place.work / "run/web/records", [entry])
+    bring_back(place)
+    assert accepted.read(place.work) == ()  # no container was ever started
+
+    (place.work / "run/engine").write_text("podman\n")
+    bring_back(place)
+    assert accepted.read(place.work) == (entry,)

@@ -27,7 +27,7 @@ found = {{name for module in sys.modules for name in known.get(module.partition(
 print(*sorted(name.lower().replace("_", "-") for name in found))
 """
 ENTRIES = {"pxe": "import pxe.__main__, pxe.report", "web": "import web.__main__, web.server, granian.wsgi"}
-NOT_ASKED_FOR = {"setuptools", "bcrypt"}
+NOT_ASKED_FOR = {"setuptools", "bcrypt", "python-dotenv"}
 """What others import where it is installed, and do without where it is not."""
 
 

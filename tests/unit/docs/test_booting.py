@@ -3,12 +3,14 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bootstrap import config
 from bootstrap.boot import WAIT_SECONDS, decide
 from bootstrap.families import LiveBoot, debian
+from bootstrap.model import BootFromDisk
 from bootstrap.records.model import MOST_ATTEMPTS, MachineRecord
 from bootstrap.render import ipxe
 from bootstrap.render.firmware import TABLE
@@ -63,7 +65,7 @@ def test_what_a_stranger_is_told_is_in_the_table() -> None:
 def test_parameters_are_those_of_the_script() -> None:
     sent = re.findall(r"[?&](\w+)=(\$\{[^}]*\})", ipxe.boot_ipxe(CLUSTER.base_url))
 
-    assert len(sent) == 7
+    assert len(set(sent)) == 7
     assert [pair for pair in sent if f"`{pair[0]}`" not in TEXT or f"`{pair[1]}`" not in TEXT] == []
 
 
@@ -98,5 +100,17 @@ def test_numbers_are_the_programs() -> None:
 
 def test_marker_is_the_installers() -> None:
     assert re.search(r"`firstlight-marker v1 cluster=lab machine=w1 arm=\S+ image=\S+ state=installed`", TEXT)
-    assert "'%s cluster=%s machine=%s arm=%s image=%s state=%s\\n'" in INSTALLER
+    assert "'%s cluster=%s machine=%s arm=%s image=%s state=%s%s\\n'" in INSTALLER
     assert 'MARKER_MAGIC="firstlight-marker v1"' in INSTALLER
+
+
+def test_the_ways_to_the_disk_are_those_of_the_model_and_the_example_is_taken(tmp_path: Path) -> None:
+    marker = "<!-- config: run over configs/lab.yaml -->\n```yaml\n"
+    layer = tmp_path / "ways.yaml"
+    layer.write_text(TEXT.partition(marker)[2].partition("```")[0])
+    cluster = config.load([ROOT / "configs/lab.yaml", layer])
+
+    ways = [cluster.boot_from_disk_method_of(machine) for machine in cluster.machines]
+    assert ways == ["ipxe-exit", "http-404"]
+    table = TEXT.partition("| `bootFromDiskMethod` |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == set(get_args(BootFromDisk))

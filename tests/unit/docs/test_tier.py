@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tier import Row, dice
 
 ROOT = Path(__file__).parents[3]
@@ -48,6 +50,7 @@ def test_a_failed_test_keeps_no_promise(tmp_path: Path) -> None:
     assert ["P-1"] == [row["promise"] for row in rows(tmp_path)]
 
 
+@pytest.mark.system
 def test_the_same_seed_throws_the_same_dice_in_a_worker_too(tmp_path: Path) -> None:
     assert rows(tmp_path)[0]["found"] == rows(tmp_path, "-n1")[0]["found"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.explain.diagnosis import About
-from bootstrap.explain.steps import Request, Step, story
+from bootstrap.explain.steps import End, Request, Step, story
 from bootstrap.records.model import Event
 from web.accesslog import requests_in
 
@@ -56,8 +56,8 @@ def event(seconds: float, what: str, decision: str = "", reason: str = "") -> Ev
     )
 
 
-def asked(seconds: float, what: str, status: int = 200) -> Request:
-    return Request(at=after(seconds).timestamp(), what=what, name=f"/{what}", status=status)
+def asked(seconds: float, what: str, status: int = 200, end: End = "whole") -> Request:
+    return Request(at=after(seconds).timestamp(), what=what, name=f"/{what}", status=status, end=end)
 
 
 ROM = "PXEClient:Arch:00007:UNDI:003016 (architecture 7)"

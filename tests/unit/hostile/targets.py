@@ -119,6 +119,9 @@ def plants() -> list[bytes]:
         b"/canary",
         b"/.git/config",
         b"/localboot.efi.new",
+        b"/loader/",
+        b"/loader/none",
+        b"/loader/autoexec.ipxe",
         b"/artifacts/sha256/.unfinished-x",
         b"/artifacts/damaged/" + b"1" * 64,
     ]

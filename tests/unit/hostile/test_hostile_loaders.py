@@ -2,13 +2,14 @@
 
 import hashlib
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bootstrap import loaders
 from bootstrap.errors import PreflightError
 from bootstrap.model.appliance import Loaders
-from pxe import loaders
 from tests.tier import dice
 from tests.unit.hostile.damage import flip, flipped
 
@@ -32,7 +33,7 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def place(root: Path, debian: Path) -> None:
-    loaders.place(root, loaders.sources(Loaders(), Path("/nowhere"), debian))
+    loaders.place(root, loaders.sources("tftp", Loaders(), Path("/nowhere"), debian))
 
 
 def test_a_loader_that_differs_from_its_package_is_refused_and_named(tmp_path: Path, debian: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_loader_damaged_in_its_place_is_put_right_and_named(
 ) -> None:
     root, random = tmp_path / "tftp", dice("loader")
     place(root, debian)
-    guard = loaders.Guard(root)
+    guard = loaders.Guard(root, partial(logging.getLogger("pxe").error, "%s"))
     guard.look()
     assert caplog.text == ""
     for _ in range(FLIPS):
@@ -76,7 +77,7 @@ def test_a_loader_damaged_in_its_place_is_put_right_and_named(
 def test_a_loader_that_vanished_comes_back(tmp_path: Path, debian: Path) -> None:
     root = tmp_path / "tftp"
     place(root, debian)
-    guard = loaders.Guard(root)
+    guard = loaders.Guard(root, partial(logging.getLogger("pxe").error, "%s"))
     (root / "snponly.efi").unlink()
 
     guard.look()
@@ -89,7 +90,7 @@ def test_what_is_put_among_the_loaders_is_removed_and_named(
 ) -> None:
     root = tmp_path / "tftp"
     place(root, debian)
-    guard = loaders.Guard(root)
+    guard = loaders.Guard(root, partial(logging.getLogger("pxe").error, "%s"))
     (tmp_path / "secret").write_text("secret")
     (root / "link").symlink_to(tmp_path / "secret")
     (root / "folder").mkdir()

@@ -18,7 +18,9 @@ def stored(cache: Path, content: bytes) -> Artifact:
     return artifacts.import_file(cache, source)
 
 
-def image(cache: Path, key: str, kernel: str = "cloud", release: str = "13") -> Manifest:
+def image(
+    cache: Path, key: str, kernel: str = "cloud", release: str = "13", *, driver: str = "", recipe: str = ""
+) -> Manifest:
     made = Manifest(
         key=key,
         family="debian",
@@ -30,6 +32,8 @@ def image(cache: Path, key: str, kernel: str = "cloud", release: str = "13") -> 
         initrd=stored(cache, b"initrd" + key.encode()),
         disk=stored(cache, b"disk"),
         raw_size=4096,
+        driver=driver,
+        recipe=recipe,
     )
     artifacts.save_manifest(cache, made)
     return made
@@ -157,3 +161,27 @@ def test_artifacts_of_an_image_are_its_three_files(cache: Path) -> None:
 
     assert made.artifacts == (made.kernel, made.initrd, made.disk)
     assert replace(made, disk=made.kernel).artifacts[2] == made.kernel
+
+
+def test_images_with_and_without_a_driver_are_two_kinds(cache: Path) -> None:
+    plain, other = image(cache, "k1"), image(cache, "k2", driver="535 (closed)")
+
+    assert artifacts.find_manifest(cache, "debian", "13", "cloud") == plain
+    assert artifacts.find_manifest(cache, "debian", "13", "cloud", "535 (closed)") == other
+    assert artifacts.find_manifest(cache, "debian", "13", "cloud", "550 (open)") is None
+    assert (
+        artifacts.why_no_manifest(cache, "debian", "13", "cloud", "550 (open)")
+        == "is not built - image build"
+    )
+
+
+def test_of_one_recipe_the_pair_that_was_built_last_is_taken(cache: Path) -> None:
+    first = image(cache, "k1", driver="535 (closed)", recipe="r1")
+    second = image(cache, "k2", driver="535 (closed)", recipe="r1")
+    image(cache, "k3", driver="535 (closed)", recipe="r2")
+    os.utime(cache / "images" / "k1.json", (1, 1))
+
+    assert artifacts.made_by(cache, "r1") == second
+    artifacts.select(cache, first)
+    assert artifacts.made_by(cache, "r1") == first
+    assert artifacts.made_by(cache, "r3") is None

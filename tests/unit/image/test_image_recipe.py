@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,12 @@ import pytest
 from bootstrap.errors import ImageError
 from bootstrap.image import recipe
 from bootstrap.image.debian import COMPONENTS, INSTALLED, STEPS, _Steps, mmdebstrap_argv
-from bootstrap.image.recipe import Options
+from bootstrap.image.recipe import Driver, Options, Pair
 
 CLOUD = Options(kernel="cloud")
+DRIVER = Driver(title="535 (closed)", branch=535, source="nvidia-dkms", packages=("nvidia-smi", "libcuda1"))
+WITH_DRIVER = Options(kernel="cloud", driver=DRIVER)
+PAIR = Pair(kernel="6.12.117-cloud-amd64", kernel_package="6.12.117-1", driver_package="535.274.02-1")
 
 
 @pytest.fixture
@@ -27,23 +31,57 @@ def test_the_same_input_gives_the_same_key(texts: Path) -> None:
         Options(kernel="cloud", release="14"),
         Options(kernel="cloud", packages=("vim-tiny",)),
         Options(kernel="cloud", mirror="http://10.0.0.1/debian"),
+        WITH_DRIVER,
     ],
 )
 def test_each_option_changes_the_key(other: Options) -> None:
     assert recipe.key(other) != recipe.key(CLOUD)
 
 
-def test_every_text_changes_the_key(texts: Path) -> None:
-    before = recipe.key(CLOUD)
+def test_every_text_changes_the_key_and_those_of_drivers_only_with_one(texts: Path) -> None:
+    before, before_with = recipe.key(CLOUD), recipe.key(WITH_DRIVER)
     files = [file for file in texts.rglob("*") if file.is_file() and file.parent.name != "host"]
 
     for file in files:
         content = file.read_bytes()
         file.write_bytes(content + b"#\n")
-        assert recipe.key(CLOUD, texts) != before, file
+        assert (recipe.key(CLOUD, texts) == before) == file.is_relative_to(texts / "driver"), file
+        assert recipe.key(WITH_DRIVER, texts) != before_with, file
         file.write_bytes(content)
     assert len(files) > 8
     assert recipe.key(CLOUD, texts) == before
+
+
+def test_an_image_with_a_driver_is_named_by_its_pair() -> None:
+    names = {
+        recipe.key(WITH_DRIVER, pair=pair)
+        for pair in (
+            None,
+            PAIR,
+            replace(PAIR, kernel="6.12.120-cloud-amd64"),
+            replace(PAIR, driver_package="535.1-1"),
+        )
+    }
+
+    assert len(names) == 4
+    assert recipe.key(WITH_DRIVER, pair=PAIR) == recipe.key(WITH_DRIVER, pair=replace(PAIR))
+
+
+@pytest.mark.parametrize(
+    ("package", "driver"),
+    [("535.274.02-1~deb13u1", "535.274.02"), ("1:550.163.01-2", "550.163.01"), ("570.1", "570.1")],
+)
+def test_the_drivers_version_is_in_its_packages(package: str, driver: str) -> None:
+    assert replace(PAIR, driver_package=package).driver == driver
+
+
+def test_a_drivers_packages_are_in_its_image_without_the_source_of_its_modules() -> None:
+    names = recipe.packages(WITH_DRIVER)
+
+    assert names[-2:] == ("nvidia-smi", "libcuda1")
+    assert "nvidia-dkms" not in names
+    argv = mmdebstrap_argv(WITH_DRIVER, "trixie", Path("root"))
+    assert "--components=main,contrib,non-free,non-free-firmware" in argv
 
 
 def test_a_file_that_becomes_executable_changes_the_key(texts: Path) -> None:

@@ -97,7 +97,7 @@ def test_no_authority_s_key_but_that_for_kubelets_is_on_a_host() -> None:
 
     assert keyring.keys["kubelet-ca"].reveal() in held
     assert not {"ca", "etcd/ca", "front-proxy-ca", "provisioning/ca"} & set(keyring.keys)
-    for row in ("admin", "super-admin", "claims", "status", "provisioning/server"):
+    for row in ("admin", "super-admin", "claims", "status", "gate", "provisioning/server"):
         assert keyring.keys[row].reveal() not in held
 
 

@@ -10,7 +10,7 @@ import pytest
 from bootstrap import families, rooms
 from bootstrap.config import parse_dump
 from bootstrap.errors import RenderError
-from bootstrap.kubernetes import pod_network
+from bootstrap.kubernetes import pod_network, runtimes
 from bootstrap.kubernetes.nodes import family_of, hosts_text, node_documents, restarts
 from bootstrap.kubernetes.pod_network import PodNetwork, laid_out
 from bootstrap.kubernetes.releases import RELEASES
@@ -100,12 +100,19 @@ def test_pods_find_names_at_the_tenth_service() -> None:
 def test_labels_are_flags_and_taints_are_where_the_minor_wants_them() -> None:
     new, old = (documents(changed("ha", version=version), "g1") for version in ("v1.36.4", "v1.20.2"))
 
-    assert " --node-labels=accelerator=h100,topology.kubernetes.io/zone=rack2\n" in text(new, ENVIRONMENT)
+    assert (
+        " --node-labels=accelerator=h100,firstlight/gpu=nvidia,topology.kubernetes.io/zone=rack2\n"
+        in text(new, ENVIRONMENT)
+    )
     taint = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
-    assert tree(new, KUBELET)["registerWithTaints"] == [taint]
+    unverified = {"key": "firstlight/gpu-unverified", "value": "", "effect": "NoSchedule"}
+    assert tree(new, KUBELET)["registerWithTaints"] == [taint, unverified]
     assert "register-with-taints" not in text(new, ENVIRONMENT)
     assert "registerWithTaints" not in tree(old, KUBELET)
-    assert "--register-with-taints=nvidia.com/gpu=present:NoSchedule" in text(old, ENVIRONMENT)
+    assert (
+        "--register-with-taints=nvidia.com/gpu=present:NoSchedule,firstlight/gpu-unverified:NoSchedule"
+        in text(old, ENVIRONMENT)
+    )
 
 
 def test_a_kubelet_is_told_its_name_and_its_address_if_it_has_one() -> None:
@@ -163,7 +170,7 @@ def test_containerd_of_every_family_uses_the_same_cgroups_and_finds_its_plugins(
 
     assert found["version"] == 2
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": True}
-    plugins = {"debian": "/usr/lib/cni", "flatcar": "/opt/cni/bin", "fedora-coreos": "/usr/libexec/cni"}
+    plugins = {"debian": "/usr/lib/cni", "flatcar": "/opt/cni/bin", "fedora-coreos": "/opt/cni/bin"}
     assert cri["cni"] == {"bin_dir": plugins[family], "conf_dir": "/etc/cni/net.d"}
     assert cri["sandbox_image"] == "localhost/pause:1"
 
@@ -254,7 +261,52 @@ def test_flatcar_s_containerd_is_told_where_its_file_is() -> None:
     machine = cluster.machine("g1")
     assert machine is not None
     files = documents(cluster, "g1")
-    path = "/etc/systemd/system/containerd.service.d/10-firstlight.conf"
+    path = "/etc/systemd/system/containerd.service.d/90-firstlight.conf"
+    theirs = "10-nvidia.conf"  # of the extension with NVIDIA's runtime, whose file has nothing of ours in it
 
     assert "CONTAINERD_CONFIG=/etc/containerd/config.toml" in text(files, path)
+    assert theirs < path.rpartition("/")[2]
+    taken_back, started = [line for line in text(files, path).splitlines() if line.startswith("ExecStart=")]
+    assert taken_back == "ExecStart="
+    assert started.endswith("exec containerd --config /etc/containerd/config.toml'")
     assert restarts(files, family_of(cluster, machine))[path] == ("containerd.service", "kubelet.service")
+
+
+NVIDIA = "/etc/containerd/conf.d/50-firstlight-nvidia.toml"
+
+
+def test_a_node_with_a_driver_gets_nvidia_s_runtime_beside_everything_else() -> None:
+    """containerd 1.x takes the CRI's section of the later file in place of the former, so it must be whole."""
+    cluster = samples.cluster("ha")
+    files = documents(cluster, "g1")
+    plain, more = (tomllib.loads(text(files, path))["plugins"] for path in (CONTAINERD, NVIDIA))
+    (section,) = more.values()
+    nvidia = section["containerd"]["runtimes"].pop("nvidia")
+
+    assert nvidia == {
+        "runtime_type": "io.containerd.runc.v2",
+        "options": {"BinaryName": "/usr/bin/nvidia-container-runtime", "SystemdCgroup": True},
+    }
+    assert section.pop("enable_cdi")
+    assert section.pop("cdi_spec_dirs") == ["/etc/cdi", "/var/run/cdi"]
+    assert more == plain
+    machine = cluster.machine("g1")
+    assert machine is not None
+    assert restarts(files, family_of(cluster, machine))[NVIDIA] == ("containerd.service", "kubelet.service")
+
+
+@pytest.mark.parametrize(("sample", "name"), [("lab", "w1"), ("ha", "c1")])
+def test_a_node_without_a_driver_does_not(sample: str, name: str) -> None:
+    assert NVIDIA not in documents(samples.cluster(sample), name)
+
+
+def test_pods_find_the_runtime_by_a_class_where_a_pool_has_a_driver() -> None:
+    assert runtimes.objects(samples.cluster("lab")) == ()
+
+    (found,) = runtimes.objects(samples.cluster("ha"))
+    assert (found["kind"], found["metadata"]["name"], found["handler"]) == (
+        "RuntimeClass",
+        "nvidia",
+        "nvidia",
+    )
+    assert found["apiVersion"] == "node.k8s.io/v1"

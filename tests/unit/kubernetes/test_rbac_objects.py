@@ -6,7 +6,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from bootstrap.kubernetes.rbac import CLAIMS, SIGNERS, STATUS, objects
+from bootstrap.kubernetes.rbac import CLAIMS, GATE, SIGNERS, STATUS, objects
 from bootstrap.kubernetes.releases import RELEASES
 
 CHECKED = [f"1.{minor}" for minor in RELEASES if minor >= 32]
@@ -40,6 +40,8 @@ def test_there_are_these_and_each_once() -> None:
         ("ClusterRoleBinding", "firstlight:claims"),
         ("ClusterRole", "firstlight:status"),
         ("ClusterRoleBinding", "firstlight:status"),
+        ("ClusterRole", "firstlight:gate"),
+        ("ClusterRoleBinding", "firstlight:gate"),
     ]
     assert json.loads(json.dumps(objects())) == list(objects())
 
@@ -69,6 +71,12 @@ def test_claims_may_file_and_approve_for_two_signers_and_nothing_else() -> None:
 def test_status_may_look_at_nodes() -> None:
     assert named("ClusterRole", STATUS)["rules"] == [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+    ]
+
+
+def test_the_gate_may_look_at_nodes_and_change_them() -> None:
+    assert named("ClusterRole", GATE)["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "patch"]}
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from bootstrap.errors import LabError
 from bootstrap.lab.machine import Accel, Ovmf, argv, vms_from, wwn
+from bootstrap.lab.nextboot import First
 from bootstrap.model import Cluster
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,9 +51,40 @@ def test_the_network_is_first_in_the_boot_order_and_disks_follow(cluster: Cluste
         assert [f"bootindex={number}" in word for number, word in enumerate(order, 1)] == [True] * len(order)
 
 
+@pytest.mark.parametrize(
+    ("boot", "first", "place"), [("disk", None, 99), ("disk", "network", 1), ("network", "disk", 99)]
+)
+def test_the_disk_can_be_first_and_the_next_boot_can_differ(
+    document: dict[str, Any], boot: str, first: First | None, place: int
+) -> None:
+    changed = copy.deepcopy(document)
+    changed["lab"]["machines"][1]["boot"] = boot
+    vm = vms_from(Cluster.model_validate(changed))[1]
+
+    command = argv(vm, accel="tcg", pid_file=Path("/p"), ovmf=OVMF, first=first)
+
+    card = next(word for word in command if word.startswith("virtio-net-pci"))
+    assert f",bootindex={place}," in card
+    assert [word.rpartition("bootindex=")[2] for word in command if "drive=disk" in word] == ["2", "3", "4"]
+
+
 def test_uefi_machine_without_firmware_is_refused(cluster: Cluster) -> None:
     with pytest.raises(LabError, match="w2 has UEFI firmware"):
         argv(vms_from(cluster)[1], accel="tcg", pid_file=Path("/p"), ovmf=None)
+
+
+def test_firmware_that_boots_by_http_has_no_pxe_left(document: dict[str, Any]) -> None:
+    by_http = copy.deepcopy(document)
+    by_http["lab"]["machines"][1]["firmware"] = "uefi-http"
+    commands = {
+        vm.firmware: argv(vm, accel="tcg", pid_file=Path("/p"), ovmf=OVMF)
+        for one in (document, by_http)
+        for vm in vms_from(Cluster.model_validate(one))
+    }
+    without_pxe = "name=opt/org.tianocore/IPv4PXESupport,string=n"
+
+    assert {name for name, command in commands.items() if without_pxe in command} == {"uefi-http"}
+    assert [word for word in commands["uefi-http"] if word not in commands["uefi"]] == [without_pxe]
 
 
 def test_identity_follows_from_cluster_and_name_alone(document: dict[str, Any]) -> None:

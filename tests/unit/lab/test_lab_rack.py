@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.errors import LabError
-from bootstrap.lab import network, power, requirements, ssh
+from bootstrap.lab import network, nextboot, power, requirements, ssh
 from bootstrap.lab.machine import vms_from
 from bootstrap.lab.power import Slot
 from bootstrap.lab.rack import Rack
@@ -30,10 +30,20 @@ def test_machines_come_in_the_order_of_the_configuration(rack: Rack) -> None:
     assert rack.states() == {"w1": PowerState.OFF, "w2": PowerState.OFF}
 
 
-@pytest.mark.parametrize("act", ["power_on", "power_off", "cycle", "console", "console_log"])
+@pytest.mark.parametrize("act", ["power_on", "power_off", "cycle", "netboot", "console", "console_log"])
 def test_unknown_machine_is_answered_with_the_known_ones(rack: Rack, act: str) -> None:
     with pytest.raises(LabError, match="no machine w3 in the lab; there are: w1, w2"):
         getattr(rack, act)("w3")
+
+
+def test_netboot_is_remembered_in_the_machines_folder_once_there_is_one(rack: Rack, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="machine w1 is not built yet"):
+        rack.netboot("w1")
+    (tmp_path / "lab" / "w1").mkdir(parents=True)
+
+    rack.netboot("w1")
+
+    assert nextboot.chosen(tmp_path / "lab" / "w1") == "network"
 
 
 def test_down_of_a_rack_that_never_was_does_nothing(rack: Rack, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from web.site import Rendered
 ROOT = Path(__file__).parents[3]
 LOOPBACK = ip_address("127.0.0.1")
 SYSTEMCTL = """#!/bin/sh
+case "$*" in *DropInPaths*) cat "$FAKE/drop-ins" 2>/dev/null; exit ;; esac
 echo "$*" >>"$FAKE/systemctl.log"
 for last; do :; done
 case "$*" in
@@ -36,8 +37,11 @@ esac
 PATHS = {
     "kubelet": "/var/lib/kubelet/config.yaml",
     "containerd": "/etc/containerd/config.toml",
+    "nvidia": "/etc/containerd/conf.d/50-firstlight-nvidia.toml",
     "ca": "/etc/kubernetes/pki/ca.crt",
     "cni": "/etc/cni/net.d/10-firstlight.conflist",
+    "settings": "/etc/firstlight/gpu.env",
+    "timer": "/etc/systemd/system/firstlight-gpu.timer",
     "drop_in": "/etc/systemd/system/containerd.service.d/10-firstlight.conf",
 }
 PROVISIONING = Names(
@@ -115,6 +119,8 @@ class Rig(JoiningRack):
     @property
     def restarts(self) -> dict[str, list[str]]:
         table = {"/etc/containerd/config.toml": ["containerd.service", "kubelet.service"]}
+        table |= {PATHS["nvidia"]: ["containerd.service", "kubelet.service"]}
+        table |= {PATHS[name]: ["firstlight-gpu.timer"] for name in ("settings", "timer")}
         table |= {"/var/lib/kubelet/config.yaml": ["kubelet.service"]}
         table |= {"/etc/kubernetes/pki/ca.crt": ["kubelet.service", "kube-proxy.service"]}
         return {path: units for path, units in table.items() if path in self.own}

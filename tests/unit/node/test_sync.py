@@ -79,6 +79,54 @@ def test_a_file_that_is_served_no_more_goes(machine: Node) -> None:
     assert not (machine.root / "etc/cni/net.d/10-firstlight.conflist").exists()
 
 
+def test_what_read_a_file_that_is_gone_is_restarted_and_a_unit_that_is_gone_is_stopped(machine: Node) -> None:
+    """A pool that loses its `gpu:` kept containerd with NVIDIA's runtime, and the timer, until the next start."""
+    machine.rack.plan(kubelet="one\n", nvidia="one\n", settings="one\n", timer="[Timer]\n")
+    joined(machine).sync()
+    assert "restart firstlight-gpu.timer" in machine.calls()
+    revision = machine.rack.plan(kubelet="two\n")
+
+    assert machine.sync().returncode == 0
+
+    calls = machine.calls()
+    assert [call for call in calls if call.startswith("restart")] == [
+        "restart containerd.service",
+        "restart kubelet.service",
+    ]
+    assert calls.index("stop firstlight-gpu.timer") < calls.index("daemon-reload")
+    assert running(machine) == (revision, "")
+    assert not (machine.root / "etc/systemd/system/firstlight-gpu.timer").exists()
+
+
+def test_what_was_stopped_runs_again_when_its_revision_comes_back(machine: Node) -> None:
+    first = machine.rack.plan(kubelet="one\n", nvidia="one\n", settings="one\n", timer="[Timer]\n")
+    joined(machine).sync()
+    machine.state["well"] = False
+    machine.rack.plan(kubelet="two\n")
+    machine.calls()
+
+    machine.sync(FL_HEALTH_TRIES="2")
+
+    calls = machine.calls()
+    assert calls.index("stop firstlight-gpu.timer") < calls.index("restart firstlight-gpu.timer")
+    assert running(machine)[0] == first
+
+
+def test_cut_off_while_files_go_their_readers_are_restarted_by_the_next_run(machine: Node) -> None:
+    machine.rack.plan(kubelet="one\n", nvidia="one\n", timer="[Timer]\n")
+    joined(machine).sync()
+    machine.rack.plan(kubelet="one\n")
+    tool = machine.folder / "bin/systemctl"
+    before = tool.read_text()
+    tool.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    assert machine.sync().returncode != 0
+    tool.write_text(before)
+    machine.calls()
+
+    assert machine.sync().returncode == 0
+    assert {"stop firstlight-gpu.timer", "restart containerd.service"} <= set(machine.calls())
+
+
 def test_a_unit_file_is_read_again_before_its_unit_is_restarted(machine: Node) -> None:
     machine.rack.plan(kubelet="one\n", drop_in="[Service]\n")
 

@@ -61,7 +61,7 @@ def hook(server: Server, base: Path, action: str, **differs: Any) -> tuple[str, 
         "tokenFile": secret(base, "token", "tok-1"),
         **differs,
     }
-    return attempt(target_of(power, base), action, Deadline.after(5))
+    return attempt(target_of(power, base), action, Deadline.after(5))[:2]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_netboot_needs_its_url(server: Server, tmp_path: Path) -> None:
 
 def programs(base: Path, action: str, **words: list[str]) -> tuple[str, str]:
     power = {"driver": "command", "on": ["true"], "off": ["true"], **words}
-    return attempt(target_of(power, base), action, Deadline.after(5))
+    return attempt(target_of(power, base), action, Deadline.after(5))[:2]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,28 @@ def test_programs_run_in_the_configurations_folder_and_without_a_shell(tmp_path:
     (tmp_path / "state.sh").chmod(0o700)
 
     assert programs(tmp_path, "status", status=["./state.sh", "a b; c"]) == ("on", "")
+
+
+def test_programs_see_nothing_of_our_environment_but_what_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token in our environment is not handed to whatever is configured there."""
+    monkeypatch.setenv("SOME_TOKEN", "tok-1")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    (tmp_path / "state.sh").write_text("#!/bin/sh\nenv >seen\necho on\n")
+    (tmp_path / "state.sh").chmod(0o700)
+
+    def seen(**differs: list[str]) -> dict[str, str]:
+        assert programs(tmp_path, "status", status=["./state.sh"], **differs) == ("on", "")
+        pairs = (line.partition("=") for line in (tmp_path / "seen").read_text().splitlines())
+        shells_own = {"PWD", "OLDPWD", "SHLVL", "_"}
+        return {name: value for name, _, value in pairs if name not in shells_own}
+
+    plain = seen()
+    assert set(plain) == {"PATH", "LANG", "FIRSTLIGHT_MACHINE", "FIRSTLIGHT_MAC"}
+    assert (plain["FIRSTLIGHT_MACHINE"], plain["LANG"]) == ("w1", "C.UTF-8")
+    assert seen(passEnvironment=["HOME", "NOT_SET"]) == {**plain, "HOME": "/home/me"}
 
 
 def test_netboot_needs_its_program(tmp_path: Path) -> None:

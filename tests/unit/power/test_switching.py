@@ -1,18 +1,26 @@
 """Machines are switched side by side: each ends in time, whatever its driver does, and leaves nothing running."""
 
+import errno
+import json
 import logging
 import os
+import socket
 import time
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bootstrap import switching
-from bootstrap.power import Deadline, PowerState
+from bootstrap.config import dump, parse_dump
+from bootstrap.errors import PowerError
+from bootstrap.lab import namespace, network
+from bootstrap.power import Deadline, PowerState, Target
 from bootstrap.processes import is_gone, wait_until
 from bootstrap.switching import attempt, driver_of, switch
-from tests.power_targets import target_of
+from tests.power_targets import secret, target_of
 
 
 def command(**words: str) -> dict[str, Any]:
@@ -87,7 +95,7 @@ def test_what_a_library_cannot_read_is_one_line(tmp_path: Path, monkeypatch: pyt
         raise IndexError("list index out of\nrange")
 
     monkeypatch.setitem(switching.ACTS, "on", broken)
-    state, error = attempt(target_of(command(), tmp_path), "on", Deadline.after(5))
+    state, error, _ = attempt(target_of(command(), tmp_path), "on", Deadline.after(5))
 
     assert state == "unknown"
     assert error == (
@@ -137,11 +145,123 @@ def test_arming_netboots_where_it_can_be_chosen_and_cycles_anyway(tmp_path: Path
     assert (tmp_path / "log").read_text().split() == ["netboot", "off", "on", "off", "on"]
 
 
-def test_wake_on_lan_goes_to_the_appliances_network_unless_told_otherwise(tmp_path: Path) -> None:
-    driver = driver_of(target_of({"driver": "wake-on-lan"}, tmp_path), Deadline.after(1))
+SUBNETS = [{"subnet": "10.8.0.0/24"}, {"subnet": "10.9.0.0/16"}]
 
-    assert str(driver.target.cluster.appliance.address.network.broadcast_address) == "10.77.0.255"
-    assert driver.power.broadcast is None
+
+@pytest.mark.parametrize(
+    ("broadcast", "address", "places"),
+    [
+        (None, "10.77.0.101", ["10.77.0.255"]),
+        (None, "10.9.3.4", ["10.9.255.255"]),
+        (None, None, ["10.77.0.255", "10.8.0.255", "10.9.255.255"]),
+        ("192.0.2.255", "10.9.3.4", ["192.0.2.255"]),
+    ],
+)
+def test_wake_on_lan_goes_to_the_network_of_the_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broadcast: str | None,
+    address: str | None,
+    places: list[str],
+) -> None:
+    """Behind a router it is that network's broadcast address; a machine of unknown address may be in any."""
+    target = target_of({"driver": "wake-on-lan", "broadcast": broadcast}, tmp_path)
+    tree = json.loads(dump(target.cluster))
+    tree["appliance"]["dhcp"]["subnets"] = SUBNETS
+    mine = target.machine.model_copy(update={"address": IPv4Address(address) if address else None})
+    target = replace(target, cluster=parse_dump(json.dumps(tree).encode()), machine=mine)
+    sent: list[tuple[str, int]] = []
+    monkeypatch.setattr(socket.socket, "sendto", lambda _, __, place: sent.append(place))
+
+    driver_of(target, Deadline.after(1)).on()
+
+    assert sent == [(place, 9) for place in places for _ in range(3)]
+
+
+def test_wake_on_lan_names_each_network_that_it_does_not_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "sendto", unreachable)
+    state, error, _ = attempt(target_of({"driver": "wake-on-lan"}, tmp_path), "on", Deadline.after(1))
+
+    assert state == "unknown"
+    assert "10.77.0.255: Network is unreachable; check power.broadcast" in error
+
+
+def test_wake_on_lan_that_went_out_somewhere_is_done_and_says_where_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without an address may be in any network, also in one that is not reached today."""
+    target = target_of({"driver": "wake-on-lan"}, tmp_path)
+    tree = json.loads(dump(target.cluster))
+    tree["appliance"]["dhcp"]["subnets"] = SUBNETS
+    mine = target.machine.model_copy(update={"address": None})
+    target = replace(target, cluster=parse_dump(json.dumps(tree).encode()), machine=mine)
+
+    def one_is_away(_: object, __: bytes, place: tuple[str, int]) -> None:
+        if place[0] == "10.8.0.255":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "sendto", one_is_away)
+    (outcome,) = switch([target], "on")
+
+    assert (outcome.state, outcome.error) == (PowerState.UNKNOWN, "")
+    assert outcome.remark == (
+        "w1: the magic packet went out, but not to 10.8.0.255: Network is unreachable; if it does not wake up, "
+        "write its address or power.broadcast"
+    )
+    assert outcome.plain()["remark"] == outcome.remark
+
+
+def lab_target(base: Path) -> Target:
+    """Return a machine of a lab whose BMC is the lab's."""
+    secret(base, "pw", "pw")
+    power = {"driver": "ipmi", "address": "10.99.0.1", "user": "u", "passwordFile": "pw", "cipherSuite": 3}
+    target = target_of(power, base)
+    assert target.cluster.lab is not None
+    lab = target.cluster.lab.model_copy(update={"bmc": "ipmi"})
+    return replace(target, cluster=target.cluster.model_copy(update={"lab": lab}))
+
+
+def test_a_bmc_in_a_lab_that_is_down_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "NAMESPACES", tmp_path)
+
+    assert attempt(lab_target(tmp_path), "status", Deadline.after(1))[1] == (
+        "w1: its BMC is in the lab, which is down (lab up builds it)"
+    )
+
+
+def test_a_bmc_in_the_lab_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(namespace, "enter", refused)
+
+    assert (
+        "cannot enter the lab, where its BMC is: Operation not permitted; run this with sudo"
+        in (attempt(lab_target(tmp_path), "status", Deadline.after(1))[1])
+    )
+
+
+def test_a_real_bmc_is_not_looked_for_in_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Path] = []
+    monkeypatch.setattr(namespace, "enter", entered.append)
+
+    def unbuilt(target: Target, _: Deadline) -> None:
+        raise PowerError(f"{target.name}: nothing is sent by a unit test")
+
+    monkeypatch.setattr(switching, "driver_of", unbuilt)
+    target = lab_target(tmp_path)
+    real = replace(target, machine=target.machine.model_copy(update={"name": "real"}))
+
+    attempt(real, "status", Deadline.after(1))
+    assert entered == []
+
+    attempt(target, "status", Deadline.after(1))
+    assert [path.name for path in entered] == ["fl-lab"]
 
 
 def test_the_lab_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import config
+from bootstrap import config, loaders
 from bootstrap.cli.main import Call
 from bootstrap.cli.site_dhcp import dhcp_options
 from bootstrap.errors import UsageError
 from bootstrap.render import site_dhcp
 from bootstrap.render.firmware import TABLE
-from pxe import loaders, probe, report, sentinel
+from pxe import probe, report, sentinel
 from pxe.events import Event, Kind
 from pxe.observe import remark_on
 from pxe.supervise import End
@@ -42,11 +42,13 @@ machines:
 def test_table_of_firmware_is_the_programs() -> None:
     rows = re.findall(r"^\| ([\d, ]+) \| ([a-z0-9-]+) \| (.*?) \|$", TEXT, re.MULTILINE)
     assert [(tuple(map(int, archs.split(","))), name, loader.strip("`")) for archs, name, loader in rows] == [
-        (row.archs, row.name, row.loader or "none") for row in TABLE
+        (row.archs, row.name, row.boot_file("") or "none") for row in TABLE
     ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["modes", "proxy", "subnets", "loader"])
+@pytest.mark.parametrize(
+    "block", BLOCKS, ids=["modes", "proxy", "subnets", "loader", "arm64", "tftp-ways", "tftp"]
+)
 def test_configuration_in_the_text_is_one(block: str, tmp_path: Path) -> None:
     is_proxy = "mode: proxy" in block
     (tmp_path / "base.yaml").write_text(re.sub(r", dhcp: \{.*?\}", "", BASE) if is_proxy else BASE)
@@ -76,7 +78,7 @@ def test_the_commands_print_what_to_set(command: str, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "http://192.168.1.20:8080/boot.ipxe" in done.stdout
-    assert all(row.loader in done.stdout for row in TABLE if row.loader)
+    assert all((row.boot_file("http://192.168.1.20:8080") or "") in done.stdout for row in TABLE)
     assert list(tmp_path.iterdir()) == [tmp_path / "config.yaml"]
 
 
@@ -99,7 +101,7 @@ def test_numbers_in_the_text_are_the_programs() -> None:
 
 
 def test_lines_in_the_text_are_the_programs() -> None:
-    http = Event(mac="x", kind=Kind.DISCOVER, detail="", arch=16, firmware="http-efi64")
-    assert "gets no loader: UEFI HTTP boot is not answered yet" in remark_on(http)
-    assert "gets no loader: UEFI HTTP boot is not answered yet" in TEXT
+    old = Event(mac="x", kind=Kind.DISCOVER, detail="", arch=15, firmware="http-efi32")
+    assert "gets no loader: no distribution carries a 32-bit EFI loader" in remark_on(old)
+    assert "gets no loader: no distribution carries a 32-bit EFI loader" in TEXT
     assert str(End(code=-9, seconds=1.0)).startswith("was ended by SIGKILL")

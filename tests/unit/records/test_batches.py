@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from bootstrap.errors import Conflict, StateError
 from bootstrap.records.batch import MOST_TRIES, Batch, Batches
-from bootstrap.state import Delete, Entry, Put, Store, Write
+from bootstrap.records.ledger import Change, Ledger, Note
+from bootstrap.records.model import MachineRecord
+from bootstrap.state import Delete, Entry, Put, Room, Store, Turn, Write, size_of
 from bootstrap.state.memory import MemoryStore
 
 CALLERS = 64
@@ -95,6 +98,150 @@ def test_nobody_is_answered_before_the_commit_is_done(store: SlowStore) -> None:
     for thread in threads:
         thread.join()
     assert [True] * CALLERS == seen
+
+
+class SmallStore(SlowStore):
+    """A store that others write to as well, and that takes small commits only."""
+
+    room = Room(writes=40, conditions=12, content=1000)
+
+    reads = 0
+
+    def commit(self, writes: Sequence[Write]) -> int:
+        conditions = sum(write.after is not None for write in writes)
+        if (
+            len(writes) > self.room.writes
+            or conditions > self.room.conditions
+            or size_of(writes) > self.room.content
+        ):
+            raise StateError("etcd: cannot write: request is too large")
+        return super().commit(writes)
+
+    def get(self, key: str) -> Entry | None:
+        self.reads += 1
+        return super().get(key)
+
+    def get_all(self, keys: Sequence[str]) -> dict[str, Entry | None]:
+        self.reads += 1
+        return {key: super(SmallStore, self).get(key) for key in keys}
+
+    def last_known(self, key: str) -> Entry | None:
+        return self.get(key)
+
+    def follow(self, listen: Callable[[Sequence[Turn]], None]) -> None:
+        del listen
+
+
+def test_a_commit_holds_no_more_than_its_store_takes() -> None:
+    store = SmallStore()
+
+    found = at_once(Batches(store), [count] * CALLERS)
+
+    assert list(range(1, CALLERS + 1)) == sorted(one for one in found if isinstance(one, int))
+    assert max(store.commits) == 4 + 1  # four events and the counter
+    ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    store.commits.clear()
+    store.reads = 0
+
+    ledger.change_all(
+        [f"m{number}" for number in range(30)],
+        lambda mac, _, now: Change(
+            record=MachineRecord(mac=mac, name=mac, since=now),
+            note=Note(who="operator", what="accepted", log=mac, machine=mac),
+        ),
+    )
+
+    assert len(list(ledger.machines())) == 30
+    assert max(store.commits) <= 4 * 4 + 1
+    assert ledger.last_event() == 30
+    assert store.reads < 30, "they are read together"
+
+
+def saying(size: int) -> Callable[[Batch], int]:
+    """Return an act like `count` that writes so many bytes as well, at a key of its own."""
+
+    def act(batch: Batch) -> int:
+        number = count(batch)
+        batch.write([Put(key=f"facts/{number}", value=b"x" * size)])
+        return number
+
+    return act
+
+
+def test_large_reports_of_one_machine_are_no_error_of_the_claims_beside_them() -> None:
+    store = SmallStore()
+
+    found = at_once(Batches(store), [saying(600), count, count, count] * 8)
+
+    assert list(range(1, 33)) == sorted(one for one in found if isinstance(one, int))
+    assert len(list(store.scan("facts/"))) == 8
+    assert len(store.commits) < 24, "the small ones still share their commits"
+
+
+def test_a_report_that_no_commit_has_room_for_is_refused_alone() -> None:
+    store = SmallStore()
+
+    found = at_once(Batches(store), [saying(1200), *[count] * 31])
+
+    assert [str(one) for one in found if isinstance(one, Exception)] == [
+        "etcd: cannot write: request is too large"
+    ]
+    assert list(range(1, 32)) == sorted(one for one in found if isinstance(one, int))
+
+
+@pytest.mark.parametrize("what", ["writes", "conditions"])
+def test_acts_with_many_writes_share_no_commit_that_the_store_refuses(what: str) -> None:
+    """As when the logs of a whole rack are cut at once, or machines are enrolled while others report."""
+    store = SmallStore()
+
+    def act(batch: Batch) -> int:
+        number = count(batch)
+        keys = [f"{number}/{at}" for at in range(15 if what == "writes" else 5)]
+        if what == "conditions":
+            batch.know(dict.fromkeys(keys))
+        batch.write([Put(key=key, value=b"") for key in keys])
+        return number
+
+    found = at_once(Batches(store), [act] * 16)
+
+    assert list(range(1, 17)) == sorted(one for one in found if isinstance(one, int))
+    assert len(store.commits) >= 8
+
+
+def test_what_did_not_fit_is_done_again_when_another_process_was_first() -> None:
+    store, done = SmallStore(), list[bool]()
+
+    def overtake() -> None:
+        if not done:
+            done.append(True)
+            store.inner.commit([Put(key="count", value=b"41")])
+
+    store.before = overtake
+
+    found = at_once(Batches(store), [saying(600)] * 8)
+
+    assert len({one for one in found if isinstance(one, int)}) == 8
+    assert b"49" == (store.get("count") or pytest.fail("gone")).value
+
+
+def test_what_was_read_ahead_and_has_changed_since_is_read_again() -> None:
+    store = SmallStore()
+    ledger = Ledger(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    macs = [f"m{number:02d}" for number in range(12)]
+
+    def renamed(mac: str, record: MachineRecord | None, now: datetime) -> Change:
+        if mac == "m07" and not done:
+            done.append(True)
+            theirs = MachineRecord(mac="m08", name="theirs", since=now)
+            store.inner.commit([Put(key="machine/m08", value=theirs.to_bytes())])
+        return Change(record=record or MachineRecord(mac=mac, name=mac, since=now))
+
+    done: list[bool] = []
+    ledger.change_all(macs, renamed)
+
+    assert [record.name for record in ledger.machines()] == [
+        "theirs" if mac == "m08" else mac for mac in macs
+    ]
 
 
 def test_an_act_that_fails_takes_back_its_own_writes_only(store: SlowStore) -> None:

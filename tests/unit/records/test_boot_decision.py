@@ -1,8 +1,11 @@
 """decide(): every state, with and without an image, listed and not."""
 
+from typing import get_args
+
 import pytest
 
 from bootstrap.boot import Install, Leave, Local, Wait, decide
+from bootstrap.model import BootFromDisk
 from bootstrap.records.model import MachineRecord
 from bootstrap.render.ipxe import on_console
 from bootstrap.states import State
@@ -38,6 +41,19 @@ def test_used_up_passes_still_reach_the_installer_which_may_find_its_work_done()
 @pytest.mark.parametrize("image", ["i", None])
 def test_what_is_on_disk_boots_from_disk(state: State, image: str | None) -> None:
     assert decide(MACHINE, record(state), image=image) == Local(reason=f"w1 is {state}")
+
+
+@pytest.mark.parametrize("method", get_args(BootFromDisk))
+def test_the_way_to_the_disk_is_the_machines_and_a_retired_one_is_never_searched(
+    method: BootFromDisk,
+) -> None:
+    kept = record(State.FAILED, keeps_system=True)
+    given = [decide(MACHINE, one, image="i", method=method) for one in (record(State.READY), kept)]
+    left = decide(MACHINE, record(State.RETIRED), image="i", method=method)
+
+    assert [boot.method for boot in given if isinstance(boot, Local)] == [method, method]
+    assert isinstance(left, Leave)
+    assert left.method == ("ipxe-exit" if method == "localboot" else method)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ CANARY = b"canary-7f3a9c"
 def test_the_bundle_of_the_lab_has_these_documents() -> None:
     assert list(samples.bundle("lab")) == [
         "appliance/cluster.json",
+        "appliance/loader.ipxe",
         "appliance/provisioning-ca.crt",
         "hosts/m1/host.ign",
         "hosts/m1/meta-data",
@@ -136,4 +137,4 @@ def test_a_cluster_of_a_thousand_machines_renders_in_seconds() -> None:
 
     bundle = render_bundle(cluster.model_copy(update={"machines": machines}), samples.KEYRING)
 
-    assert len(bundle) == 2008
+    assert len(bundle) == 2009

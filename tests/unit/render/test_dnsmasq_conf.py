@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bootstrap.model import Cluster, Dhcp, Subnet
+from bootstrap.model import Cluster, Dhcp, MachineTftp, Subnet
+from bootstrap.model.appliance import Pxe, Tftp
 from bootstrap.render.dnsmasq import dnsmasq_conf
 from bootstrap.render.firmware import TABLE
 from tests import samples
@@ -82,10 +83,12 @@ def test_ipxe_is_known_by_either_of_its_marks(mode: str) -> None:
 
 
 def test_a_loader_is_given_to_its_firmware_and_never_to_ipxe() -> None:
-    boots = [line for line in in_mode("server") if line.startswith("dhcp-boot=") and "http" not in line]
+    boots = [line for line in in_mode("server") if line.startswith("dhcp-boot=") and "http:" not in line]
 
     assert boots == [
-        f"dhcp-boot=tag:!ipxe,tag:{row.name},{row.loader},,10.77.0.1" for row in TABLE if row.loader
+        f"dhcp-boot=tag:!ipxe,tag:!asks-by-http,tag:{row.name},{row.loader},,10.77.0.1"
+        for row in TABLE
+        if row.loader and not row.is_http
     ]
 
 
@@ -97,11 +100,25 @@ def test_an_unknown_kind_gets_no_loader_and_a_tag_for_the_log() -> None:
     assert not [line for line in lines if line.startswith("dhcp-boot=") and "tag:" not in line]
 
 
-def test_uefi_http_boot_gives_up_at_once() -> None:
-    assert "dhcp-boot=tag:!ipxe,tag:http-boot-not-yet,http://10.77.0.1:8080/http-boot-not-yet" in in_mode(
-        "server"
-    )
-    assert "dhcp-option-force=tag:!ipxe,tag:http-boot-not-yet,60,HTTPClient" in in_mode("server")
+@pytest.mark.parametrize("mode", ["server", "proxy"])
+def test_uefi_http_boot_gets_a_url_in_its_own_kind_of_answer(mode: str) -> None:
+    lines = in_mode(mode)
+    for name, file in (("http-efi64", "ipxe-x86_64.efi"), ("http-arm64", "ipxe-arm64.efi")):
+        url = f"http://10.77.0.1:8080/loader/{file}"
+        assert f"dhcp-boot=tag:!ipxe,tag:{name},{url},,10.77.0.1" in lines
+        assert ("tag-if=set:http-boot,tag:" + name in lines) == (mode == "server")
+        assert f"dhcp-ignore=tag:{name},tag:!ipxe" not in lines
+        assert not [line for line in lines if line.startswith("pxe-service=") and url in line]
+    says = {"server": "dhcp-option-force=tag:!ipxe,tag:http-boot,60,HTTPClient"}
+    assert says.get(mode, "dhcp-pxe-vendor=PXEClient,HTTPClient") in lines
+
+
+def test_uefi_http_boot_without_a_loader_gives_up_at_once() -> None:
+    lines = in_mode("server")
+    assert "dhcp-boot=tag:!ipxe,tag:http-boot-in-vain,http://10.77.0.1:8080/loader/none" in lines
+    assert "dhcp-option-force=tag:!ipxe,tag:http-boot-in-vain,60,HTTPClient" in lines
+    assert "tag-if=set:http-boot-in-vain,tag:http-efi32" in lines
+    assert "dhcp-ignore=tag:http-efi32,tag:!ipxe" in in_mode("proxy")
 
 
 def test_listed_machines_get_their_address_and_name() -> None:
@@ -217,4 +234,38 @@ def test_a_proxy_answers_behind_relays_too() -> None:
     assert [line for line in lines if line.startswith("dhcp-range=")] == [
         "dhcp-range=10.77.0.0,proxy,255.255.255.0",
         "dhcp-range=10.78.0.0,proxy,255.255.254.0",
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("tftp", "directive"),
+    [
+        (Tftp(), "tftp-mtu=1400"),
+        (Tftp(max_block_size=1024), "tftp-mtu=1056"),
+        (Tftp(max_block_size=512), "tftp-no-blocksize"),
+    ],
+)
+def test_tftps_blocks_are_as_the_machines_of_the_segment_can_take_them(
+    mode: str, tftp: Tftp, directive: str
+) -> None:
+    dhcp = samples.cluster("lab").appliance.dhcp.model_copy(update={"mode": mode})
+    lines = directives(changed(dhcp=dhcp, pxe=Pxe(tftp=tftp)))
+
+    told = [line for line in lines if line.startswith("tftp-") and not line.startswith("tftp-max")]
+    assert told == [directive]
+
+
+def test_who_is_spoken_tftp_with_otherwise_is_a_remark_that_dnsmasq_does_not_read() -> None:
+    """So a change of it is a change of what pxe reads, and `plan` says that pxe is to be restarted."""
+    cluster = samples.cluster("lab")
+    tftp = MachineTftp(options="none")
+    machines = [
+        one.model_copy(update={"tftp": tftp if one.name == "w1" else None}) for one in cluster.machines
+    ]
+    with_ways = dnsmasq_conf(cluster.model_copy(update={"machines": tuple(machines)}))
+
+    assert '#   w1: {"options":"none","maxBlockSize":null,"singlePort":false}\n' in with_ways
+    assert [line for line in with_ways.splitlines() if not line.startswith("#")] == [
+        line for line in dnsmasq_conf(cluster).splitlines() if not line.startswith("#")
     ]

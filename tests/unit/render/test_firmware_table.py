@@ -10,7 +10,7 @@ def test_the_table_covers_the_codes_that_real_firmware_sends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "loader"), [(0, "undionly.kpxe"), (7, "snponly.efi"), (9, "snponly.efi"), (6, None), (16, None)]
+    ("arch", "loader"), [(0, "undionly.kpxe"), (7, "snponly.efi"), (9, "snponly.efi"), (6, None), (18, None)]
 )
 def test_a_code_has_its_loader(arch: int, loader: str | None) -> None:
     row = firmware_of(arch)
@@ -39,3 +39,15 @@ def test_every_row_says_something_and_names_are_fit_for_a_tag() -> None:
 
 def test_the_loaders_are_named_once() -> None:
     assert loaders() == ("undionly.kpxe", "snponly.efi", "arm64-efi/snponly.efi")
+
+
+def test_http_boot_is_told_a_url_and_pxe_a_path() -> None:
+    files = {row.name: row.boot_file("http://10.77.0.1:8080") for row in TABLE if row.loader}
+
+    assert files == {
+        "bios": "undionly.kpxe",
+        "efi64": "snponly.efi",
+        "efi-arm64": "arm64-efi/snponly.efi",
+        "http-efi64": "http://10.77.0.1:8080/loader/ipxe-x86_64.efi",
+        "http-arm64": "http://10.77.0.1:8080/loader/ipxe-arm64.efi",
+    }

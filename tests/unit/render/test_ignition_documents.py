@@ -69,5 +69,7 @@ def test_two_of_the_same_name_are_refused(part: str) -> None:
         "users": [ignition.user("core", []), ignition.user("core", [])],
     }
 
+    given = {name: nodes if name == part else [] for name, nodes in twice.items()}
+
     with pytest.raises(RenderError, match="twice"):
-        ignition.document(**{"files": [], part: twice[part]})
+        ignition.document(files=given["files"], units=given["units"], users=given["users"])

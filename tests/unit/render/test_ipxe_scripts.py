@@ -10,6 +10,7 @@ from bootstrap.errors import RenderError
 from bootstrap.render import ipxe
 
 BASE = "http://10.77.0.1:8080"
+SECURE = "https://10.77.0.1:8443"
 KERNEL = f"{BASE}/artifacts/sha256/{'a' * 64}"
 INITRD = f"{BASE}/artifacts/sha256/{'b' * 64}"
 hostile = st.text() | st.sampled_from(
@@ -39,11 +40,14 @@ def install(reason: str = "w1: installing", args: tuple[str, ...] = ("boot=first
 def all_scripts(reason: str) -> dict[str, str]:
     return {
         "boot": ipxe.boot_ipxe(BASE),
+        "loader": ipxe.loader_ipxe(SECURE, BASE),
         "install": install(reason),
         "local-bios": ipxe.local_script("bios", reason, BASE),
         "local-uefi": ipxe.local_script("uefi", reason, BASE),
         "wait": ipxe.wait_script(reason, 30, BASE),
         "leave": ipxe.leave_script(reason),
+        "exit": ipxe.exit_script(reason),
+        "sanboot": ipxe.sanboot_script(reason),
     }
 
 
@@ -70,7 +74,7 @@ def test_a_script_that_goes_on_never_runs_off_its_end(name: str) -> None:
     assert last.startswith("goto ") or " || goto " in last
 
 
-@pytest.mark.parametrize("name", ["local-bios", "local-uefi", "leave"])
+@pytest.mark.parametrize("name", ["loader", "local-bios", "local-uefi", "leave", "exit", "sanboot"])
 def test_a_script_that_gives_up_fails_so_that_the_firmware_goes_on(name: str) -> None:
     # `exit 0` makes OVMF open its boot menu and stay there (UEFI 2.10, 3.1.3): success ends the boot order.
     assert commands(all_scripts("because")[name])[-1] == "exit 1"
@@ -91,7 +95,7 @@ def test_the_first_script_tells_the_card_that_booted_and_encodes_free_text() -> 
     assert "net0" not in chain
     for free_text in ("serial", "manufacturer", "product"):
         assert f"{free_text}=${{{free_text}:uristring}}" in chain
-    assert chain.endswith("|| goto failed")
+    assert chain.endswith("|| goto refused")
 
 
 @pytest.mark.parametrize("name", ["boot", "install"])
@@ -177,3 +181,48 @@ def test_an_argument_is_refused_or_changes_one_word(first: str, second: str) -> 
 
     assert kernel.split(" ") == ["kernel", KERNEL, "initrd=initrd", first, second, "||", "goto", "failed"]
     assert script.count("\n") == install(args=("a", "b")).count("\n")
+
+
+def test_sanboot_starts_the_first_disk_and_else_gives_back_to_the_firmware() -> None:
+    script = commands(ipxe.sanboot_script("installed"))
+
+    assert script[:3] == [
+        "sleep 3 || exit 1",
+        "sanboot --no-describe --drive 0x80 || goto failed",
+        "sleep 3 || exit 1",
+    ]
+
+
+def test_the_first_script_asks_whether_a_refusal_was_the_answer_before_it_asks_again() -> None:
+    script = ipxe.boot_ipxe(BASE)
+    first, second = (line for line in commands(script) if line.startswith("chain "))
+
+    assert first.endswith("|| goto refused")
+    assert second.startswith(f"chain --replace --autofree {BASE}/ipxe/leave?mac=${{netX/mac:hexhyp}}&")
+    assert second.endswith("|| goto failed")
+    assert script.index(first) < script.index(":refused") < script.index(second) < script.index(":failed")
+
+
+def test_the_script_in_a_loader_starts_nothing_but_what_comes_by_https_from_us() -> None:
+    script = commands(ipxe.loader_ipxe(SECURE, BASE))
+    started = [line for line in script if line.startswith(("chain", "boot", "autoboot", "kernel", "sanboot"))]
+
+    assert started == [f"chain --replace --autofree {SECURE}/boot.ipxe || goto refused"]
+    assert [line for line in script if BASE in line] == [
+        f"imgfetch --name refused {BASE}/ipxe/refused?mac=${{netX/mac:hexhyp}}&error=${{error}} ||"
+    ]
+    assert "filename" not in " ".join(script)
+    assert "next-server" not in " ".join(script)
+
+
+def test_the_live_system_gets_our_authority_where_it_is_asked_for() -> None:
+    path = "/etc/ssl/certs/x.pem"
+    script = ipxe.install_script(
+        kernel_url=KERNEL, initrd_url=INITRD, kernel_args=(), base=SECURE, reason="x", authority=path
+    )
+
+    found = commands(script)
+    line = f"initrd --name authority {SECURE}/provisioning-ca.crt {path} mode=644 || goto failed"
+    assert found.index(f"initrd --name initrd {INITRD} || goto failed") < found.index(line)
+    assert found.index(line) < found.index("boot || goto failed")
+    assert "authority" not in install()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bootstrap.config import parse_dump
 from bootstrap.render.machines import installed_document, live_document
 from bootstrap.templates import read
 from tests import samples
@@ -158,3 +159,31 @@ def test_the_documents_are_those_of_the_bundle() -> None:
 
     assert live_document(cluster, cluster.machines[0], samples.CA) == live("lab", "w1")
     assert installed_document(cluster, cluster.machines[0], samples.CA) == installed("lab", "w1")
+
+
+@pytest.mark.parametrize(
+    ("release", "path", "text"),
+    [
+        ("4593.2.5", "/etc/flatcar/enabled-sysext.conf", "nvidia-drivers-570-open\n"),
+        ("4081.3.6", "/etc/flatcar/nvidia-metadata", "NVIDIA_DRIVER_VERSION=535.274.02\n"),
+    ],
+)
+def test_flatcar_is_told_which_driver_to_bring(release: str, path: str, text: str) -> None:
+    files = gpu_files("flatcar", release)
+
+    assert files[path] == (text, 0o644)
+    assert [name for name in files if name.startswith("/etc/flatcar/")] == [path]
+
+
+@pytest.mark.parametrize(("family", "release"), [("debian", "13"), ("fedora-coreos", "42.20250803.3.0")])
+def test_other_families_are_told_nothing_of_drivers(family: str, release: str) -> None:
+    assert not [name for name in gpu_files(family, release) if "flatcar" in name or "nvidia" in name]
+
+
+def gpu_files(family: str, release: str) -> dict[str, tuple[str, int]]:
+    tree = samples.cluster("ha").model_dump(mode="json", by_alias=True, exclude_none=True)
+    tree["pools"][0] |= {"os": {"family": family, "release": release}, "gpu": {}}
+    changed = parse_dump(samples.json_of(tree))
+    machine = changed.machine("g1")
+    assert machine is not None
+    return samples.files_of(installed_document(changed, machine, samples.CA))

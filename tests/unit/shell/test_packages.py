@@ -129,13 +129,16 @@ def test_a_question_of_a_package_does_not_hang(tool: Tool) -> None:
 
 
 @pytest.mark.usefixtures("as_root", "policy")
-def test_debians_own_nginx_does_not_come_back_at_the_next_boot(tool: Tool, calls: Calls) -> None:
+@pytest.mark.parametrize("service", ["nginx", "tftpd-hpa"])
+def test_debians_own_service_does_not_come_back_at_the_next_boot(
+    tool: Tool, calls: Calls, service: str
+) -> None:
     for name in ("dpkg-query", "apt-get", "systemctl"):
         tool(name, "")
 
-    packages.ensure(("nginx",), silent)
+    packages.ensure(("zstd", service), silent)
 
-    assert calls("systemctl") == ["disable --quiet nginx.service"]
+    assert calls("systemctl") == [f"disable --quiet {service}.service"]
 
 
 @pytest.mark.usefixtures("as_root")

@@ -159,6 +159,7 @@ for n in range(start, 10**9):
 """
 
 
+@pytest.mark.system
 def test_twenty_kills_lose_no_answered_commit(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     chance = random.Random(7)  # a fixed seed, to fail the same way twice

@@ -1,7 +1,7 @@
 """A cluster in memory that signs as the real one does, and machines with real keys and requests."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,8 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from werkzeug.test import TestResponse
 
 from bootstrap.errors import ApiDown, ApiRefused
-from bootstrap.kubernetes.api import Signer
-from bootstrap.kubernetes.seen import NodeView, SigningRequest
+from bootstrap.kubernetes.access import Signer
+from bootstrap.kubernetes.seen import NodeMarks, NodeView, SigningRequest
 from bootstrap.model import Cluster
 from tests.unit.certs.crafted import SAN, extension, extensions, names, right
 from tests.unit.web.conftest import Rack
@@ -74,6 +74,7 @@ class FakeCluster:
     authority: Authority = field(default_factory=Authority)
     requests: dict[str, SigningRequest] = field(default_factory=dict)
     seen: list[NodeView] = field(default_factory=list)
+    marks: dict[str, NodeMarks] = field(default_factory=dict)
     trouble: Exception | None = None
     signs: bool = True
     life: timedelta = LIFE
@@ -83,9 +84,20 @@ class FakeCluster:
 
     def __call__(self, cluster: Cluster) -> Connection:
         del cluster
-        return Connection(
-            self, self, b"-----BEGIN CERTIFICATE-----\nAPI\n-----END CERTIFICATE-----\n", self.authority.pem
-        )
+        pem = b"-----BEGIN CERTIFICATE-----\nAPI\n-----END CERTIFICATE-----\n"
+        return Connection(self, self, pem, self.authority.pem, self)
+
+    def node_marks(self) -> list[NodeMarks]:
+        self._answer()
+        return list(self.marks.values())
+
+    def patch_node(self, name: str, patch: Mapping[str, Any]) -> None:
+        self._answer()
+        node = self.marks[name]
+        if patch["metadata"]["resourceVersion"] != node.revision:
+            raise ApiRefused("the object has been modified", 409)
+        taints = tuple(patch["spec"]["taints"] or ())
+        self.marks[name] = replace(node, taints=taints, revision=str(int(node.revision) + 1))
 
     def signing_requests(self, signer: Signer) -> list[SigningRequest]:
         self._answer()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.records.ledger import Change
 from bootstrap.states import State
 from certs.requests import client_request

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.model import Cluster
 from tests.unit.web.fakes import cluster
 from tests.unit.web.joining import JoiningRack, csr, serving, view

@@ -22,14 +22,14 @@ def pki(tmp_path: Path) -> Path:
 
 
 def test_no_private_key_of_an_authority_is_among_what_is_read() -> None:
-    assert {name for name in FILES if name.endswith(".key")} == {"claims.key", "status.key"}
+    assert {name for name in FILES if name.endswith(".key")} == {"claims.key", "gate.key", "status.key"}
 
 
 def test_api_servers_are_asked_by_address() -> None:
     assert servers_of(RACK) == tuple(f"https://10.77.0.1{number}:6443" for number in (1, 2, 3))
 
 
-def test_it_connects_with_two_identities(pki: Path) -> None:
+def test_it_connects_with_three_identities(pki: Path) -> None:
     found = Credentials(pki)(RACK)
 
     assert found is not None
@@ -39,6 +39,8 @@ def test_it_connects_with_two_identities(pki: Path) -> None:
     assert found.kubelet_authority == (pki / "kubelet-ca.crt").read_bytes()
     assert found.api._access.certificate == pki / "claims.crt"
     assert found.watching._access.key == pki / "status.key"
+    assert isinstance(found.gate, Api)
+    assert found.gate._access.certificate == pki / "gate.crt"
 
 
 def test_it_needs_no_key_of_an_authority(pki: Path) -> None:

@@ -12,6 +12,8 @@ from tests.unit.web.fakes import W1
 from tests.unit.web.joining import JoiningRack
 from web.bodies import Acceptance, Begin, Found, Report, typed
 from web.claim import Claiming
+from web.gpu_drivers import Order
+from web.gpu_reports import Told
 from web.kubelet import Confirmation
 from web.pxe_events import Sightings
 
@@ -25,6 +27,8 @@ KINDS: dict[str, Any] = {
     "Sightings": Sightings,
     "Claiming": Claiming,
     "Confirmation": Confirmation,
+    "Told": Told,
+    "Order": Order,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bootstrap.explain.steps import of_request
 from tests.unit.web.fakes import W1, W2, cluster
 from web.accesslog import KEPT, KEPT_OF_OTHERS, MOST_ADDRESSES, AccessLog, requests_in
 
@@ -25,6 +26,8 @@ def line(request: str, status: int = 200, **more: Any) -> str:
         "status": status,
         "bytes": 10,
         "seconds": 0.25,
+        "length": "10",
+        "range": "",
         "agent": "iPXE/1.21.1",
     }
     return json.dumps({**fields, **more}, separators=(",", ":"))
@@ -84,11 +87,41 @@ def test_who_names_the_mac_of_a_machine_with_a_reservation_writes_nothing_into_i
     assert [] == reader.requests_of(W2)
 
 
+def test_a_boot_by_https_is_told_as_one(log: tuple[AccessLog, Path]) -> None:
+    reader, path = log
+    append(path, line("GET /boot.ipxe HTTP/1.1", listener="machine"), line("GET /boot.ipxe HTTP/1.1"))
+    reader.look()
+
+    assert [True, False] == [one.is_secure for one in reader.requests_of(W1)]
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("&error=0216eb3c", "0216eb3c"),
+        ("&error=", ""),
+        ("&error=0216eb3cff", ""),
+        ("&error=%0a216eb3", ""),
+        ("", ""),
+    ],
+)
+def test_an_ipxe_that_refuses_our_certificate_is_heard_with_its_error(
+    log: tuple[AccessLog, Path], query: str, error: str
+) -> None:
+    reader, path = log
+    append(path, line(f"GET /ipxe/refused?mac={W2.replace(':', '-')}{query} HTTP/1.1", address="10.77.0.150"))
+    reader.look()
+
+    (one,) = reader.requests_of(W2)
+    assert ("https-refused", error, 200) == (one.what, one.name, one.status)
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
         line('GET /x","status":200 HTTP/1.1'),
-        line("GET /boot.ipxe HTTP/1.1", listener="machine"),
+        line("GET /boot.ipxe HTTP/1.1", listener="operator"),
+        line("GET /ipxe/leave?mac=52-54-00-aa-00-02 HTTP/1.1"),
         line("POST /boot.ipxe HTTP/1.1"),
         line('GET /boot.ipxe" HTTP/1.1'),
         line("GET /boot.ipxe HTTP/1.1", address="unix:"),
@@ -122,6 +155,68 @@ def test_each_machine_has_a_ring_and_all_others_have_one(log: tuple[AccessLog, P
     assert KEPT_OF_OTHERS == len(reader._others)
     assert MOST_ADDRESSES == len(reader._macs)
     assert [W1] == list(reader._rings)
+
+
+def test_a_loader_for_http_boot_is_told_and_what_ipxe_tries_beside_it_is_not(
+    log: tuple[AccessLog, Path],
+) -> None:
+    """iPXE of 2025 looks for autoexec.ipxe beside itself: that there is none is no news."""
+    reader, path = log
+    append(path, line("GET /loader/ipxe-x86_64.efi HTTP/1.1"))
+    append(path, line("GET /loader/autoexec.ipxe HTTP/1.1", 404))
+    reader.look()
+
+    (one,) = reader.requests_of(W1)
+    assert ("loader", "/loader/ipxe-x86_64.efi", 200) == (one.what, one.name, one.status)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "end"),
+    [
+        ("GET", {"bytes": 173792}, "whole"),
+        ("HEAD", {"bytes": 0}, "asked"),
+        ("GET", {"bytes": 65536}, "cut"),
+        ("GET", {"bytes": 173792, "length": ""}, "whole"),
+        ("GET", {"status": 206, "bytes": 1000, "length": "1000", "range": "bytes 0-999/173792"}, "piece"),
+        (
+            "GET",
+            {"status": 206, "bytes": 792, "length": "792", "range": "bytes 173000-173791/173792"},
+            "whole",
+        ),
+        ("GET", {"status": 206, "bytes": 700, "length": "792", "range": "bytes 173000-173791/173792"}, "cut"),
+        ("GET", {"status": 206, "bytes": 500, "length": "500", "range": ""}, "piece"),
+    ],
+)
+def test_a_head_or_a_cut_get_is_no_loader_sent_to_its_end(
+    request_line: str, fields: dict[str, Any], end: str
+) -> None:
+    """EDK2 asks for the size by HEAD first, and newer ones go on after a cut by a range up to the end."""
+    text = line(f"{request_line} /loader/ipxe-x86_64.efi HTTP/1.1", **({"length": "173792"} | fields))
+
+    ((_, _, request),) = requests_in(text.encode())
+
+    assert end == request.end
+    assert (end == "whole") == ("loader-sent" in of_request(request).marks)
+
+
+def test_what_was_cut_and_what_came_whole_are_two_things(log: tuple[AccessLog, Path]) -> None:
+    reader, path = log
+    for method, sent in (("HEAD", 0), ("GET", 7), ("GET", 7), ("GET", 10)):
+        append(path, line(f"{method} /loader/ipxe-x86_64.efi HTTP/1.1", bytes=sent))
+    reader.look()
+
+    assert [("asked", 1), ("cut", 2), ("whole", 1)] == [
+        (one.end, one.count) for one in reader.requests_of(W1)
+    ]
+
+
+def test_a_line_from_before_nginx_told_of_lengths_is_read_as_before() -> None:
+    told = json.loads(line("GET /loader/ipxe-x86_64.efi HTTP/1.1"))
+    old = json.dumps(
+        {key: told[key] for key in told if key not in {"length", "range"}}, separators=(",", ":")
+    )
+
+    assert ["whole"] == [request.end for _, _, request in requests_in(old.encode())]
 
 
 def test_the_same_again_is_counted(log: tuple[AccessLog, Path]) -> None:

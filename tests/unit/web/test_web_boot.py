@@ -45,6 +45,28 @@ def test_the_boot_is_recorded_with_what_the_machine_said(rack: Rack) -> None:
     assert (event.what, event.decision, event.who) == ("network-boot", "install", "machine")
 
 
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_a_machine_of_another_processor_is_told_so_and_loads_nothing(rack: Rack, arch: str) -> None:
+    script = rack.boot(platform="efi", arch=arch)
+
+    assert f"the image of pool workers is for x86-64 machines, and this one is {arch}" in script
+    assert "kernel" not in script
+    assert "kernel" not in rack.boot("52:54:00:77:00:09", platform="efi", arch=arch)
+    assert rack.record().state == "armed"
+    assert "kernel" in rack.boot(platform="efi", arch="x86_64")
+
+
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_an_unlisted_machine_of_another_processor_is_not_told_to_list_it(rack: Rack, arch: str) -> None:
+    """Listed, it would wait for an image that there cannot be."""
+    script = rack.boot("52:54:00:77:00:09", platform="efi", arch=arch)
+
+    assert f"is not known, and no image is for its processor, {arch}: they are for x86-64" in script
+    assert "machines:" not in script
+    assert "this machine is left alone" in script
+    assert "add it under machines:" in rack.boot("52:54:00:77:00:09", platform="efi", arch="x86_64")
+
+
 def test_a_boot_alone_changes_no_state_and_spends_no_attempt(rack: Rack) -> None:
     for _ in range(5):
         rack.boot()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.states import State
 from tests.unit.certs import crafted
 from tests.unit.web.joining import JoiningRack, csr

@@ -13,9 +13,10 @@ LISTENERS = ["public", "machine", "operator", "pxe", "Public", "public,operator"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 ACCESS: dict[str, set[str]] = {
-    "/boot.ipxe": {"public"},
-    "/ipxe": {"public"},
-    "/v1/ignition/<mac>": {"public"},
+    "/boot.ipxe": {"public", "machine"},
+    "/ipxe": {"public", "machine"},
+    "/ipxe/leave": {"public", "machine"},
+    "/v1/ignition/<mac>": {"public", "machine"},
     "/livez": {"public", "machine", "operator"},
     "/readyz": {"public", "machine", "operator"},
     "/v1/machine/begin": {"machine"},
@@ -23,15 +24,18 @@ ACCESS: dict[str, set[str]] = {
     "/v1/machine/config": {"machine"},
     "/v1/claim": {"machine"},
     "/v1/machine/kubelet": {"machine"},
+    "/v1/machine/gpus": {"machine"},
     "/v1/discovery": {"machine"},
     "/v1/discovery/<mac>": {"machine"},
     "/v1/pxe/events": set(),  # no listener is enough: it takes the certificate
     "/v1/alarms": {"operator"},
+    "/v1/gpus": {"operator"},
     "/v1/machines": {"operator"},
     "/v1/machines/<name>": {"operator"},
     "/v1/machines/<name>/accept": {"operator"},
     "/v1/machines/<name>/story": {"operator"},
     "/v1/machines/<name>/arm": {"operator"},
+    "/v1/machines/<name>/driver": {"operator"},
     "/v1/machines/<name>/retire": {"operator"},
     "/v1/events": {"operator"},
     "/v1/reload": {"operator"},

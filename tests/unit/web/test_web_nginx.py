@@ -14,12 +14,14 @@ from web import nginx
 class Child:
     """A child that is up, and writes down what it is told."""
 
-    def __init__(self) -> None:
-        self.pid = 7
+    def __init__(self, pid: int | None = 7) -> None:
+        self.pid = pid
+        self.kept = 0
         self.signals: list[int] = []
 
     def keep(self) -> None:
-        """Do nothing: it is up."""
+        """Do nothing: it is up, or in its pause."""
+        self.kept += 1
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -71,3 +73,14 @@ def test_without_a_change_nothing_is_read_again() -> None:
     main._keep(front, Child(), Rounds(*[lambda: None] * 3))  # type: ignore[arg-type]
 
     assert front.signals == []
+
+
+@pytest.mark.usefixtures("work")
+def test_machines_are_answered_while_the_application_cannot_start() -> None:
+    """Nobody listened if the application ended between two looks at its socket."""
+    begins, ended = Child(pid=None), Child(pid=None)
+    main._keep(begins, ended, Rounds(lambda: None))  # type: ignore[arg-type]
+    waits = Child(pid=None)
+    main._keep(waits, Child(), Rounds(lambda: None))  # type: ignore[arg-type]
+
+    assert (begins.kept, waits.kept) == (1, 0)

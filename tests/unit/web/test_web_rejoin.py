@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bootstrap.kubernetes.api import Signer
+from bootstrap.kubernetes.access import Signer
 from bootstrap.records.model import MachineRecord
 from bootstrap.states import State
 from tests.unit.web.fakes import W1, W2, cluster

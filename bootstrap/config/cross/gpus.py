@@ -1,0 +1,97 @@
+"""Rules of the GPUs of pools: products and CUDA versions that are known, and a driver that exists."""
+
+from collections.abc import Callable, Iterator
+
+from bootstrap.config.cross.pools import families
+from bootstrap.config.cross.view import View
+from bootstrap.config.suggest import choice
+from bootstrap.config.tree import Path
+from bootstrap.errors import Problem
+from bootstrap.gpu.resolver import Refusal, for_any, resolve
+from bootstrap.gpu.rows import numbers
+from bootstrap.gpu.table import BY_CUDA, BY_KEY, CUDA
+from bootstrap.model import Gpu, Os
+from bootstrap.model.base import shown
+from bootstrap.model.pool import BRANCHES
+
+
+def known_products(view: View) -> Iterator[Problem]:
+    """A product is one of the table of GPUs."""
+    for pool in view.each("pools"):
+        for path, key in view.texts(*pool, "gpu", "products"):
+            if (
+                key not in BY_KEY and key == key.lower() and key.replace("-", "").isalnum()
+            ):  # else: no name at all
+                yield view.problem(path, f"{shown(key)} is no GPU of the table; {_meant(key)}")
+
+
+def known_cuda(view: View) -> Iterator[Problem]:
+    """A CUDA version is one of the table, where one is to be installed."""
+    for pool in view.each("pools"):
+        cuda = view.text(*pool, "gpu", "cudaVersion")
+        if cuda is not None and numbers(cuda) and cuda not in BY_CUDA and _installs(view, pool):
+            yield view.problem(
+                (*pool, "gpu", "cudaVersion"),
+                f"{shown(cuda)} is in no row of the table of CUDA versions, whose newest is {CUDA[-1].version}; "
+                f"{_near(cuda)}",
+            )
+
+
+def has_driver(view: View) -> Iterator[Problem]:
+    """There is a driver for what the pool declares, on its operating system."""
+    for pool in view.each("pools"):
+        os, gpu = _os(view, pool), _gpu(view, pool)
+        if os is None or gpu is None:
+            continue
+        ids = [BY_KEY[key].ids[0] for key in gpu.products]
+        answer = resolve(ids, os, gpu) if ids else for_any(os, gpu)
+        if isinstance(answer, Refusal):
+            yield view.key_problem((*pool, "gpu"), str(answer))
+
+
+def _meant(key: str) -> str:
+    """Return which products an unknown one may be: those that begin so, else the one that is written most alike."""
+    kinds = [known for known in BY_KEY if known.startswith(f"{key}-")]
+    return f"write one of {', '.join(kinds)}" if kinds else choice(key, BY_KEY)
+
+
+def _installs(view: View, pool: Path) -> bool:
+    return view.read(lambda value: value is False, *pool, "gpu", "installCuda") is not True
+
+
+def _os(view: View, pool: Path) -> Os | None:
+    """Return the operating system of a pool; None if it is malformed or of no family, which others report."""
+    family, release = view.text(*pool, "os", "family"), view.text(*pool, "os", "release")
+    try:
+        return Os.model_validate({"family": family, "release": release}) if family in families() else None
+    except ValueError:
+        return None
+
+
+def _gpu(view: View, pool: Path) -> Gpu | None:
+    """Return the part of the `gpu:` section that decides; None if it is absent or malformed, which others report."""
+    cuda = view.text(*pool, "gpu", "cudaVersion")
+    products = tuple(key for _, key in view.texts(*pool, "gpu", "products"))
+    if not view.keys(*pool, "gpu") or not _installs(view, pool):
+        return None
+    if (view.has(*pool, "gpu", "cudaVersion") and cuda not in BY_CUDA) or not BY_KEY.keys() >= set(products):
+        return None
+    driver = view.read(_branch, *pool, "gpu", "driver")
+    if view.has(*pool, "gpu", "driver") and driver is None:
+        return None
+    return Gpu.model_construct(install_cuda=True, cuda_version=cuda, products=products, driver=driver)
+
+
+def _branch(value: object) -> int | None:
+    """Return a driver's branch; None for what is malformed."""
+    return value if isinstance(value, int) and BRANCHES[0] <= value <= BRANCHES[1] else None
+
+
+def _near(cuda: str) -> str:
+    """Return the versions next to an unknown one, as an advice."""
+    older = [row.version for row in CUDA if numbers(row.version) < numbers(cuda)]
+    newer = [row.version for row in CUDA if numbers(row.version) > numbers(cuda)]
+    return "write " + " or ".join(f'"{version}"' for version in (*older[-1:], *newer[:1]))
+
+
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_products, known_cuda, has_driver)
