@@ -32,6 +32,9 @@ CLONE_NEWNET = 0x40000000
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1  # linux/if_packet.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _NUMBERS = itertools.count(1)
+_XIDS = itertools.count(0x1001)
+"""Of all clients: an answer that comes late is not taken for one to a question of the next client."""
+ANSWER_SECONDS = 5.0
 SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
 KNOWN_MAC, KNOWN_ADDRESS = "52:54:00:77:00:01", "10.77.0.101"
 CONFIG = """
@@ -257,7 +260,7 @@ class DhcpClient:
         self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
         # Hundreds of answers may come while questions are still being sent.
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
-        self._xid = 0x1000
+        self._xid = 0
 
     def close(self) -> None:
         """Close the socket."""
@@ -288,12 +291,16 @@ class DhcpClient:
         return answers
 
     def ask_each(self, mac: str, options: Options, *, seconds: float = 0.7) -> list[Packet]:
-        """Broadcast one DISCOVER and return every answer that comes within `seconds`."""
+        """Broadcast one DISCOVER and return every answer to it: the first, and what comes within `seconds` after it.
+
+        A server that writes its leases to a busy disk takes its time: the first may be ANSWER_SECONDS away.
+        """
         self._socket.send(bytes(self._broadcast("discover", mac, options)))
-        answers = []
-        deadline = time.monotonic() + seconds
+        answers: list[Packet] = []
+        deadline = time.monotonic() + ANSWER_SECONDS
         while (answer := self._next(68, deadline)) is not None:
             answers.append(answer)
+            deadline = min(deadline, time.monotonic() + seconds)
         return answers
 
     def ask_boot_server(
@@ -352,7 +359,7 @@ class DhcpClient:
         )
 
     def _bootp(self, mac: str, ciaddr: str = "0.0.0.0") -> Packet:
-        self._xid += 1
+        self._xid = next(_XIDS)
         chaddr = bytes.fromhex(mac.replace(":", "")) + bytes(10)
         return BOOTP(chaddr=chaddr, xid=self._xid, flags=0x8000, ciaddr=ciaddr)
 
