@@ -1,83 +1,62 @@
 """Finds out whether KVM works here, by booting with it: /dev/kvm may exist and still be unusable."""
 
-import subprocess
-import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from bootstrap.errors import LabError
-from bootstrap.lab.machine import ACCEL_OPTIONS, QEMU, Accel
+from bootstrap.lab import probe
+from bootstrap.lab.machine import Accel, Ovmf
 
-PROBE_SECONDS = 5.0  # a working KVM needs a third of a second
-PROBE_ANSWER = 42
-# isa-debug-exit turns the byte written to its port into the exit code (byte << 1) | 1.
-PROBE_EXIT = PROBE_ANSWER << 1 | 1
-PROBE_PORT = 0x501
-SECTOR = 512
+PROBE_SECONDS = 30.0
+"""For one firmware: iPXE alone waits some seconds for somebody who presses a key."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DEVICE = Path("/dev/kvm")
 
 
-def boot_sector() -> bytes:
-    """Return a boot sector that writes PROBE_ANSWER to PROBE_PORT and halts."""
-    code = bytes((0xBA, PROBE_PORT & 0xFF, PROBE_PORT >> 8))  # mov dx, PROBE_PORT
-    code += bytes((0xB0, PROBE_ANSWER))  # mov al, PROBE_ANSWER
-    code += bytes((0xEE, 0xF4, 0xEB, 0xFD))  # out dx, al; hlt; jmp to the hlt
-    return code.ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
-
-
-def probe_argv(accel: Accel, sector: Path) -> tuple[str, ...]:
-    """Return the command that boots `sector` (a file) and ends with PROBE_EXIT if `accel` works."""
-    return (
-        QEMU,
-        # The same processor as the rack's machines: `-cpu host` fails where a plainer one still boots.
-        *ACCEL_OPTIONS[accel],
-        *("-machine", "pc", "-m", "64M"),
-        *("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none", "-no-reboot"),
-        *("-drive", f"if=ide,format=raw,snapshot=on,file={sector}"),
-        *("-device", f"isa-debug-exit,iobase={PROBE_PORT:#x},iosize=0x01"),
-    )
-
-
-def boots_with(accel: Accel, timeout_seconds: float = PROBE_SECONDS) -> bool:
-    """Return whether a machine boots with `accel`; one that takes longer than the timeout does not."""
-    with tempfile.TemporaryDirectory(prefix="firstlight-probe-") as folder:
-        sector = Path(folder) / "sector"
-        sector.write_bytes(boot_sector())
-        try:
-            done = subprocess.run(
-                probe_argv(accel, sector),
-                check=False,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_seconds,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-    return done.returncode == PROBE_EXIT
-
-
-def choose(wanted: str, verdict_file: Path) -> Accel:
+def choose(wanted: str, verdict_file: Path, firmware: Collection[Ovmf | None]) -> Accel:
     """Return the accelerator for `wanted` (auto, tcg, kvm); the verdict holds until this computer reboots.
+
+    KVM works if a machine of each `firmware` (None is SeaBIOS) boots from the network with it: there are
+    computers where a boot sector runs, and the firmware of a network card or UEFI does not.
 
     Raises:
         LabError: KVM is demanded and does not work.
     """
-    if wanted == "tcg":
+    if wanted == "tcg" or not firmware:
         return "tcg"
-    works = _kvm_works(verdict_file)
-    if wanted == "kvm" and not works:
+    failed = _failed(verdict_file, firmware)
+    if wanted == "kvm" and failed:
         remedy = "load kvm_intel or kvm_amd, allow nested virtualization, or write lab.accel: auto"
-        raise LabError(f"lab.accel is kvm, but a probe machine did not boot with {DEVICE}: {remedy}")
-    return "kvm" if works else "tcg"
+        raise LabError(
+            f"lab.accel is kvm, but a probe machine ({failed}) did not boot with {DEVICE}: {remedy}"
+        )
+    return "tcg" if failed else "kvm"
 
 
-def _kvm_works(verdict_file: Path) -> bool:
+def _failed(verdict_file: Path, firmware: Collection[Ovmf | None]) -> str:
+    """Return the kind of firmware that does not boot with KVM, or an empty string; remember it."""
+    wanted = {_kind(ovmf): ovmf for ovmf in firmware}
     boot = BOOT_ID.read_text().strip()
-    if verdict_file.is_file():
-        verdict, _, when = verdict_file.read_text().strip().partition(" ")
-        if when == boot:
-            return verdict == "kvm"
-    works = DEVICE.exists() and boots_with("kvm")
-    verdict_file.write_text(f"{'kvm' if works else 'tcg'} {boot}\n")
-    return works
+    known = _remembered(verdict_file, boot)
+    for kind, ovmf in wanted.items():
+        if kind not in known:
+            known[kind] = DEVICE.exists() and probe.boots("kvm", ovmf, PROBE_SECONDS)
+        if not known[kind]:
+            break
+    words = [f"{kind}={'kvm' if works else 'tcg'}" for kind, works in sorted(known.items())]
+    verdict_file.write_text(" ".join([boot, *words]) + "\n")
+    return next((kind for kind in wanted if not known.get(kind, True)), "")
+
+
+def _kind(ovmf: Ovmf | None) -> probe.Kind:
+    return "uefi" if ovmf else "bios"
+
+
+def _remembered(verdict_file: Path, boot: str) -> dict[str, bool]:
+    """Return what was found out since this computer started, by kind of firmware; nothing for another form."""
+    words = verdict_file.read_text().split() if verdict_file.is_file() else []
+    if words[:1] != [boot]:
+        return {}
+    pairs = [word.partition("=") for word in words[1:]]
+    return {kind: verdict == "kvm" for kind, _, verdict in pairs}

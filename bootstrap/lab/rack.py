@@ -12,7 +12,17 @@ from bootstrap.lab.bmcs import Bmcs
 from bootstrap.lab.container import Container
 from bootstrap.lab.host import port_of
 from bootstrap.lab.hosts import Hosts
-from bootstrap.lab.machine import CARD, CARD_PLACES, Ovmf, Vm, argv, disk_file, variables_file, vms_from
+from bootstrap.lab.machine import (
+    CARD,
+    CARD_PLACES,
+    Accel,
+    Ovmf,
+    Vm,
+    argv,
+    disk_file,
+    variables_file,
+    vms_from,
+)
 from bootstrap.lab.network import Network
 from bootstrap.lab.power import Slot
 from bootstrap.model import Cluster
@@ -83,7 +93,7 @@ class Rack:
         network.check_owner(self._network)
         self._lab.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         progress("lab: trying whether KVM works")
-        kind = accel.choose(self._accel, self._verdict)
+        kind = self._chosen_accel()
         for slot in self._slots_in_use():
             if slot.folder.name not in {*self._vms, *self.hosts.all}:
                 slot.switch_off()
@@ -145,7 +155,7 @@ class Rack:
         first = chosen or vm.boot
         command = argv(
             vm,
-            accel=accel.choose(self._accel, self._verdict),
+            accel=self._chosen_accel(),
             pid_file=slot.pid_file,
             ovmf=self._ovmf,
             first=first,
@@ -159,6 +169,10 @@ class Rack:
             raise
         if first != vm.boot:
             _restore_order(slot, vm)
+
+    def _chosen_accel(self) -> Accel:
+        firmware = {self._ovmf if vm.is_uefi else None for vm in self._vms.values()}
+        return accel.choose(self._accel, self._verdict, firmware)
 
     def _check_network(self, whose: str) -> None:
         if not network.is_namespace(self._network.file):

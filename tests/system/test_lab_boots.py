@@ -4,13 +4,15 @@ import copy
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bootstrap.lab import accel, console, qmp
+from bootstrap.lab import console, probe, qmp
 from bootstrap.lab.rack import Rack
+from bootstrap.lab.requirements import find_ovmf
 from bootstrap.lab.ssh import ensure_lab_key, key_file
 from bootstrap.model import Cluster
 from bootstrap.power import PowerState, Target
@@ -41,9 +43,24 @@ def test_every_bus_is_there_with_its_serial(rack: Rack, name: str) -> None:
         assert f'serial = "{serial}"' in shown
 
 
-def test_probe_boot_tells_what_works() -> None:
-    assert accel.boots_with("tcg", timeout_seconds=60)
-    assert not accel.boots_with("tcg", timeout_seconds=0.001)
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_probe_boot_tells_what_works(firmware: str) -> None:
+    ovmf = find_ovmf() if firmware == "uefi" else None
+
+    assert probe.boots("tcg", ovmf, BOOT_SECONDS)
+    assert not probe.boots("tcg", ovmf, 0.001)
+
+
+def test_a_kvm_that_stops_at_firmware_is_not_chosen(rack: Rack) -> None:
+    """Where /dev/kvm is such a one, and where it works: what is chosen runs, on each machine."""
+    rack.up()
+    for name in ("b1", "u1"):
+        rack.power_on(name)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        states = rack.states()
+        assert [states["b1"], states["u1"]] == [PowerState.ON] * 2
+        time.sleep(1)
 
 
 def test_lab_key_is_made_once_and_private(tmp_path: Path) -> None:
