@@ -95,6 +95,7 @@ def boots(accel: Accel, ovmf: Ovmf | None, timeout_seconds: float) -> bool:
 def _ends_well(command: tuple[str, ...], timeout_seconds: float) -> bool:
     with subprocess.Popen(
         command,
+        bufsize=0,  # else closing its standard input fails once more where it ended before it read that
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -105,7 +106,6 @@ def _ends_well(command: tuple[str, ...], timeout_seconds: float) -> bool:
         timer.start()
         try:
             commands.write(_NEGOTIATE)  # before it, QEMU tells of no events
-            commands.flush()
             for line in answers:
                 if _STOPPED in line:
                     return False
