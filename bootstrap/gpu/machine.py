@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from bootstrap.gpu.choosing import Choice, held, present
+from bootstrap.gpu.mig import parted
 from bootstrap.gpu.resolver import (
     VENDOR,
     Answer,
@@ -97,7 +98,8 @@ def choices(cluster: Cluster) -> Iterator[str]:
     for pool in cluster.pools:
         if pool.gpu is not None:
             names = declared_names(pool) or "any GPU"
-            yield f"pool {pool.name}, {names} on {pool.os.family} {pool.os.release}: {declared(pool)}"
+            told = "; ".join((str(declared(pool)), *parted(pool)))
+            yield f"pool {pool.name}, {names} on {pool.os.family} {pool.os.release}: {told}"
 
 
 def declared_names(pool: Pool) -> str:

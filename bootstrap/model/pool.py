@@ -7,6 +7,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from bootstrap.model.amounts import BlockSize, CountComparison, Duration, Size, SizeComparison
 from bootstrap.model.base import Model
+from bootstrap.model.mig import MigProfiles
 from bootstrap.model.types import (
     ByPath,
     CudaVersion,
@@ -115,6 +116,8 @@ class Gpu(Model):
     """How many GPUs each node has; a machine that shows another number is not installed."""
     products: Annotated[tuple[GpuProduct, ...], Field(max_length=8)] = ()
     """Which GPUs each node has, such as [h100-sxm]; then the driver is decided before a machine is seen."""
+    mig: MigProfiles | None = None
+    """How each GPU is parted: 1g.10gb for as many as fit, or a list such as [3g.40gb, 2g.20gb, 1g.10gb]."""
     check_interval: Duration = 300
     """How often a node looks at its GPUs again."""
 

@@ -7,11 +7,13 @@ from bootstrap.config.cross.view import View
 from bootstrap.config.suggest import choice
 from bootstrap.config.tree import Path
 from bootstrap.errors import Problem
+from bootstrap.gpu.mig import PROFILES, fitting, known, profile_of, unparted
 from bootstrap.gpu.resolver import Refusal, for_any, resolve
 from bootstrap.gpu.rows import numbers
 from bootstrap.gpu.table import BY_CUDA, BY_KEY, CUDA
 from bootstrap.model import Gpu, Os
 from bootstrap.model.base import shown
+from bootstrap.model.mig import MOST, is_profile
 from bootstrap.model.pool import BRANCHES
 
 
@@ -47,6 +49,51 @@ def has_driver(view: View) -> Iterator[Problem]:
         answer = resolve(ids, os, gpu) if ids else for_any(os, gpu)
         if isinstance(answer, Refusal):
             yield view.key_problem((*pool, "gpu"), str(answer))
+
+
+def mig_fits(view: View) -> Iterator[Problem]:
+    """GPUs are parted into profiles that their product has, and that fit on it beside each other."""
+    for pool in view.each("pools"):
+        path = (*pool, "gpu", "mig")
+        if not view.has(*path):
+            continue
+        if not _installs(view, pool):
+            yield view.problem(path, "GPUs are parted by their driver; remove it, or installCuda: false")
+            continue
+        products = sorted({key for _, key in view.texts(*pool, "gpu", "products")})
+        if not products and not list(view.each(*pool, "gpu", "products")):
+            yield view.problem(
+                path, "nobody says which GPUs are to be parted; write products: and their kind beside it"
+            )
+        if products and BY_KEY.keys() >= set(products):
+            yield from _misfits(view, path, products)
+
+
+def _misfits(view: View, path: Path, products: list[str]) -> Iterator[Problem]:
+    """Yield what is wrong with the profiles at `path` for these products, which are all known."""
+    if why := next(filter(None, map(unparted, products)), ""):
+        yield view.problem(path, f"{why}; remove it, or write one of these products: {', '.join(PROFILES)}")
+        return
+    if len(products) > 1:
+        yield view.problem(
+            path,
+            f"{' and '.join(products)} are parted each its own way; write one of them, and a pool for each kind",
+        )
+        return
+    (product,), one = products, view.text(*path)
+    named = list(view.texts(*path)) if one is None else [(path, one)]
+    wrong = [(place, name) for place, name in named if not profile_of(product, name)]
+    for place, name in wrong:
+        if is_profile(name):  # else others report it
+            yield view.problem(
+                place, f"{BY_KEY[product].name} has no profile {shown(name)}; write one of {known(product)}"
+            )
+    names = tuple(name for _, name in named)
+    if not wrong and len(names) <= MOST and len(fits := fitting(product, names)) < len(names):
+        yield view.problem(
+            path,
+            f"{', '.join(names)} do not fit on one {BY_KEY[product].name}; write fewer, such as [{', '.join(fits)}]",
+        )
 
 
 def _meant(key: str) -> str:
@@ -94,4 +141,4 @@ def _near(cuda: str) -> str:
     return "write " + " or ".join(f'"{version}"' for version in (*older[-1:], *newer[:1]))
 
 
-RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_products, known_cuda, has_driver)
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_products, known_cuda, has_driver, mig_fits)
