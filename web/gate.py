@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from bootstrap.errors import ApiDown, ApiError, ApiRefused, StateError
 from bootstrap.gpu.gate import Part, Verdict, verdict
+from bootstrap.gpu.mig import strategy
 from bootstrap.gpu.reported import Report, kept_report
 from bootstrap.gpu.taint import is_ours, patch_of
 from bootstrap.kubernetes.runtimes import pods_per_gpu
@@ -167,8 +168,9 @@ class Gate:
         elif word is None:
             self._hold(api, node, is_held=True)
         else:
-            allocatable = node.gpus // pods_per_gpu(self._site.cluster)
-            found = verdict(pool, word.report, allocatable, gpus.kept_by(record))
+            allocatable = node.given(pods_per_gpu(self._site.cluster))
+            how = strategy(self._site.cluster)
+            found = verdict(pool, word.report, allocatable, gpus.kept_by(record), how)
             if self._is_patient(record, found, has_taint=has_taint):
                 return
             if found.is_passed and has_taint and self._is_stale(pool, word):

@@ -56,6 +56,8 @@ def _known(site: Site, record: MachineRecord, pool: Pool) -> dict[str, Any]:
         "driver": report.driver if report else None,
         "flavour": report.flavour if report else None,
         "devices": [f"{one.address} 10de:{one.id}" for one in report.devices] if report else [],
+        "mig": [one.model_dump(mode="json", by_alias=True) for one in report.mig] if report else [],
+        "migFailure": report.mig_failure if report else None,
         "cards": [{to_camel(key): value for key, value in asdict(card).items()} for card in cards],
     }
 

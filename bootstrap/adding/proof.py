@@ -1,5 +1,6 @@
 """What Kubeflow and other big charts take for granted, each proven on the cluster: volumes, addresses, names, GPUs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,8 @@ from bootstrap.adding.bring import POLL_SECONDS, Api, Wait
 from bootstrap.adding.objects import Objects
 from bootstrap.adding.record import ref_of
 from bootstrap.errors import ApiRefused
-from bootstrap.gpu.taint import RESOURCE, is_ours
+from bootstrap.gpu.mig import offered
+from bootstrap.gpu.taint import is_ours
 from bootstrap.kubernetes import runtimes
 from bootstrap.kubernetes.connection import NOT_FOUND
 from bootstrap.model import Cluster
@@ -115,11 +117,14 @@ def _gpus(api: Api, cluster: Cluster) -> Proof:
     if not runtimes.has_gpus(cluster):
         return Proof("gpus", is_met=True, said="no pool has GPUs: none are wanted")
     free = [node for node in _items(api, "api/v1/nodes") if _is_ready(node) and not _is_held(node)]
-    count = sum(int(node["status"].get("allocatable", {}).get(RESOURCE, 0)) for node in free)
-    advice = f"no node that is let through has {RESOURCE}; `gpu status` says why"
-    return Proof(
-        "gpus", bool(count), f"{count} {RESOURCE} on nodes that are let through" if count else advice
-    )
+    counts: Counter[str] = Counter()
+    for node in free:
+        given = node["status"].get("allocatable", {})
+        counts.update({name: int(given.get(name, 0)) for name in offered(cluster)})
+    there = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
+    said = f"{', '.join(there)} on nodes that are let through"
+    advice = f"no node that is let through has {' or '.join(offered(cluster))}; `gpu status` says why"
+    return Proof("gpus", bool(there), said if there else advice)
 
 
 def _tried(api: Api, wait: Wait, made: Object, is_done: Callable[[Object], bool]) -> bool:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from bootstrap.addons import Addon, Asked, Image, Object, rendered
+from bootstrap.gpu import mig
 from bootstrap.gpu.taint import RESOURCE
 from bootstrap.kubernetes import runtimes
 from bootstrap.kubernetes.labels import GPU
@@ -30,7 +31,7 @@ def documents(asked: Asked) -> Iterable[Object]:
     return rendered(
         "nvidia-device-plugin.yaml.j2",
         image=IMAGE.reference(asked.cluster),
-        mig_strategy=asked.options.mig_strategy,
+        mig_strategy=mig.strategy(asked.cluster),
         runtime=runtimes.NVIDIA,
         selector=json.dumps({GPU: "nvidia"}),
         sharing=json.dumps(sharing) if sharing else "",

@@ -13,6 +13,10 @@ from bootstrap.cli.main import Call
 from bootstrap.cli.results import emit, stderr
 from bootstrap.errors import FirstlightError
 from bootstrap.gpu import sample
+from bootstrap.gpu.mig import offered
+from bootstrap.gpu.parting import in_short
+from bootstrap.gpu.reported import Parted
+from bootstrap.gpu.taint import RESOURCE, is_ours
 from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.runtimes import NVIDIA, has_gpus
 from bootstrap.kubernetes.sample import Wait, run
@@ -31,6 +35,7 @@ HEADINGS = (
     "UTIL",
     "ECC",
     "PCIE",
+    "MIG",
     "STATE",
 )
 UNKNOWN = "-"
@@ -66,7 +71,8 @@ def rows(node: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if not cards:
         blank = (UNKNOWN,) * (len(HEADINGS) - 2)
         return [(str(node["name"]), *blank, state)]
-    return [(str(node["name"]), *cells(card), state) for card in cards]
+    parts = {one["index"]: in_short(Parted.model_validate(one)) for one in node.get("mig") or ()}
+    return [(str(node["name"]), *cells(card), parts.get(card["index"], UNKNOWN), state) for card in cards]
 
 
 def cells(card: Mapping[str, Any]) -> tuple[str, ...]:
@@ -125,17 +131,20 @@ def run_sample(
 ) -> int:
     """Run a Job that asks for one GPU, and print what it printed; COMMAND takes the place of its image's own.
 
+    Where GPUs are parted and offered by profile (MIG), it asks for the smallest instance that a node can give out.
+
     Exits 0 if it Succeeded, 1 if it failed or found no GPU in time. The Job is gone afterwards.
     """
     cluster, console = call.cluster(), stderr()
-    wanted = sample.job(
-        image=image,
-        command=command,
-        runtime_class=_runtime_class(cluster) if runtime_class is None else runtime_class,
-        taints=[taint for pool in cluster.pools if pool.gpu for taint in pool.taints],
-    )
     api = Api(administrator(cluster, call.place(cluster).work))
     try:
+        wanted = sample.job(
+            image=image,
+            command=command,
+            runtime_class=_runtime_class(cluster) if runtime_class is None else runtime_class,
+            taints=[taint for pool in cluster.pools if pool.gpu for taint in pool.taints],
+            resource=_resource(cluster, api),
+        )
         ended = run(api, wanted, Wait(seconds=timeout, tell=lambda text: console.print(f"sample: {text}")))
     finally:
         api.close()
@@ -146,6 +155,19 @@ def run_sample(
         console.print(f"no GPU was given to it in {timeout:g} s: {ended.seen.reason}")
         _tell_held(call)
     return int(ended.seen.phase != sample.SUCCEEDED)
+
+
+def _resource(cluster: Cluster, api: Api) -> str:
+    """Return what the sample asks for; the cluster is asked where there is more than one answer.
+
+    Raises:
+        ApiError: it did not answer, or refuses us.
+    """
+    names = offered(cluster) or (RESOURCE,)
+    if len(names) == 1:
+        return names[0]
+    free = (node for node in api.node_marks() if not any(map(is_ours, node.taints)))
+    return sample.resource_among(names, [node.given() for node in free])
 
 
 def _runtime_class(cluster: Cluster) -> str:

@@ -1,23 +1,23 @@
 """Decides whether a node's GPUs are what its pool promises, and if not, what stands in the way and what to do: pure.
 
 A node of a pool with `gpu:` gets work only after this. What counts is what the node found on PCI, the driver that the
-table has for exactly that, what the driver says of each GPU, and what Kubernetes can give out. A loaded driver that
+table has for exactly that, what the driver says of each GPU, how it is parted (MIG), and what Kubernetes can give out. A loaded driver that
 drives them is enough when table or pool have come to prefer another one: the node is behind plan, and not held.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bootstrap.gpu import fabric
+from bootstrap.gpu import fabric, parting
 from bootstrap.gpu.choosing import Choice
 from bootstrap.gpu.images import driver_of
 from bootstrap.gpu.machine import is_as_declared, is_required, judged, loaded
+from bootstrap.gpu.mig import layout, parted, resources
 from bootstrap.gpu.reported import Device, NodeState, Report
 from bootstrap.gpu.resolver import Refusal
 from bootstrap.gpu.rows import Flavour, Route, Source, title_of
 from bootstrap.gpu.smi import Card
-from bootstrap.gpu.taint import RESOURCE
 from bootstrap.model import Pool
 
 HOT = 85
@@ -33,6 +33,7 @@ class Part(StrEnum):
     DEVICE = "device"
     COUNT = "count"
     DRIVER = "driver"
+    MIG = "mig"
     HEALTH = "health"
     RUNTIME = "runtime"
     PLUGIN = "plugin"
@@ -60,10 +61,17 @@ class Verdict:
         return f"{self.part}: {self.reason}; {self.remedy}" if self.part else self.reason
 
 
-def verdict(pool: Pool, said: Report, allocatable: int, kept: Collection[str] = ()) -> Verdict:
+def verdict(
+    pool: Pool,
+    said: Report,
+    allocatable: Mapping[str, int],
+    kept: Collection[str] = (),
+    strategy: str = "none",
+) -> Verdict:
     """Return what the gate says of a node of `pool`, which has a `gpu:` section.
 
-    `allocatable` is how many GPUs the cluster can give out on it. `kept` are titles of drivers (`570 (open)`) that are
+    `allocatable` is how many GPUs, or instances of them, the cluster can give out on it, by the name of the resource;
+    `strategy` is how the device plugin names instances (mig.py). `kept` are titles of drivers (`570 (open)`) that are
     right too, although the pool wants another one by now: the change comes to one node after the other (gpu upgrade).
     """
     found = _devices(pool, said)
@@ -72,9 +80,10 @@ def verdict(pool: Pool, said: Report, allocatable: int, kept: Collection[str] = 
     return (
         _driver(pool, found, said, kept)
         or _fabric(said)
+        or _mig(pool, said)
         or _health(said)
         or _runtime(pool, said)
-        or _plugin(said, allocatable)
+        or _plugin(pool, said, allocatable, strategy)
         or _passed(pool, found, said, kept)
     )
 
@@ -87,7 +96,9 @@ def _passed(pool: Pool, wanted: Source, said: Report, kept: Collection[str]) -> 
     if title != wanted.title:
         how = ": gpu upgrade" if isinstance(judged(pool, said.ids), Choice) else ""
         first += f" ({said.flavour}); behind plan, its pool wants {wanted.title}{how}"
-    return Verdict(None, "; ".join((first, *_notes(said))), driver=said.loaded if is_right else "")
+    return Verdict(
+        None, "; ".join((first, *parted(pool), *_notes(said))), driver=said.loaded if is_right else ""
+    )
 
 
 def _devices(pool: Pool, said: Report) -> Verdict | Source:
@@ -153,6 +164,12 @@ def _fabric(said: Report) -> Verdict | None:
         f"start NVIDIA's fabric manager {said.driver} on the node (systemctl status nvidia-fabricmanager): without it"
         " CUDA does not start",
     )
+
+
+def _mig(pool: Pool, said: Report) -> Verdict | None:
+    if not (found := parting.mismatch(pool, said)):
+        return None
+    return Verdict(Part.MIG, f"{NodeState.MIG_MISMATCH}, {_some(found.found)}; {found.wanted}", found.remedy)
 
 
 def _how(route: Route, node: str) -> str:
@@ -239,14 +256,22 @@ def _runtime(pool: Pool, said: Report) -> Verdict | None:
     )
 
 
-def _plugin(said: Report, allocatable: int) -> Verdict | None:
-    if allocatable >= len(said.devices):  # time-slicing gives each out several times
+def _plugin(pool: Pool, said: Report, allocatable: Mapping[str, int], strategy: str) -> Verdict | None:
+    """Return what Kubernetes lacks; with time-slicing it can give out more than there is."""
+    what, look = "GPUs", "look at the pods of DaemonSet kube-system/nvidia-device-plugin on this node"
+    if layout(pool.gpu):
+        what, look = (
+            "instances",
+            f"{look}; one that counted before its GPUs were parted counts anew when it is deleted",
+        )
+    lacking = [
+        f"{allocatable.get(name, 0)} of {count} {what} as {name}"
+        for name, count in resources(pool, len(said.devices), strategy).items()
+        if allocatable.get(name, 0) < count
+    ]
+    if not lacking:
         return None
-    return Verdict(
-        Part.PLUGIN,
-        f"Kubernetes can give out {allocatable} of {len(said.devices)} GPUs as {RESOURCE}",
-        "look at the pods of DaemonSet kube-system/nvidia-device-plugin on this node",
-    )
+    return Verdict(Part.PLUGIN, f"Kubernetes can give out {_some(lacking)}", look)
 
 
 def _some(found: list[str]) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bootstrap.gpu.table import BY_KEY
-from bootstrap.gpu.taint import RESOURCE
+from bootstrap.gpu.taint import INSTANCES, RESOURCE
 from bootstrap.model import Cluster, Gpu, Pool
 
 
@@ -174,7 +174,15 @@ def resources(pool: Pool, gpus: int, how: str) -> dict[str, int]:
 
 def resource_of(profile: str) -> str:
     """Return what the device plugin calls instances of a profile with the strategy mixed."""
-    return f"nvidia.com/mig-{profile}"
+    return f"{INSTANCES}{profile}"
+
+
+def offered(cluster: Cluster) -> tuple[str, ...]:
+    """Return what Kubernetes gives out of the GPUs of a cluster by name: whole ones first, then the smallest."""
+    how = strategy(cluster)
+    pools = [pool for pool in cluster.pools if pool.gpu is not None and pool.gpu.install_cuda]
+    found = {name for pool in pools for name in resources(pool, 1, how)}
+    return tuple(sorted(found, key=lambda name: (name != RESOURCE, name)))
 
 
 def parted(pool: Pool) -> Iterator[str]:

@@ -9,6 +9,7 @@ from bootstrap.gpu.smi import Card, card_from
 from bootstrap.records.said import Count, Line, Said, Word
 
 MOST_DEVICES = 64
+MOST_PARTS = 64
 
 
 class NodeState(StrEnum):
@@ -18,6 +19,7 @@ class NodeState(StrEnum):
     NO_DEVICE = "no-device"
     DRIVER_MISSING = "driver-missing"
     DRIVER_MISMATCH = "driver-mismatch"
+    MIG_MISMATCH = "mig-mismatch"
     RUNTIME_MISSING = "runtime-missing"
     PLUGIN_MISSING = "plugin-missing"
     READY = "ready"
@@ -31,13 +33,27 @@ class Device(Said):
     driver: Word = ""
 
 
+class Parted(Said):
+    """How a GPU is parted (MIG): the mode in nvidia-smi's words, now and after its next reset, and what there is.
+
+    `profiles` are those of the instances that programs can use, `instances` is how many GPU instances there are.
+    """
+
+    index: Count
+    current: Word
+    pending: Word
+    profiles: Annotated[tuple[Word, ...], Field(max_length=MOST_PARTS)] = ()
+    instances: Count = 0
+
+
 class Report(Said):
     """What a node found at `at` (seconds since 1970, by its own clock), under the arm `arm`.
 
     `driver` is the version of the loaded kernel modules, `flavour` their kind; empty if none are. `handler` is
     the program that containerd's handler `nvidia` is to run, empty if it has none; `runtime` is the same if it is there
-    to be run. `plugin` is how many GPUs a device plugin has offered to kubelet. `lines` are nvidia-smi's
-    (bootstrap/gpu/smi.py), `fabric` too (bootstrap/gpu/fabric.py), `failure` what it said instead.
+    to be run. `plugin` is how many GPUs, or instances of them, a device plugin has offered to kubelet. `lines` are
+    nvidia-smi's (bootstrap/gpu/smi.py), `fabric` too (bootstrap/gpu/fabric.py), `failure` what it said instead.
+    `mig` is empty where nobody wants GPUs parted; `mig_failure` says why they are not as they should be.
     """
 
     node: Word
@@ -53,6 +69,8 @@ class Report(Said):
     plugin: Count = 0
     lines: Annotated[tuple[Line, ...], Field(max_length=MOST_DEVICES)] = ()
     fabric: Annotated[tuple[Line, ...], Field(max_length=MOST_DEVICES)] = ()
+    mig: Annotated[tuple[Parted, ...], Field(max_length=MOST_DEVICES)] = ()
+    mig_failure: Line = ""
     failure: Line = ""
 
     @property

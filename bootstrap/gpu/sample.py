@@ -35,15 +35,23 @@ class Seen:
 
 
 def job(
-    *, image: str = IMAGE, command: Sequence[str] = (), runtime_class: str = "", taints: Iterable[Taint] = ()
+    *,
+    image: str = IMAGE,
+    command: Sequence[str] = (),
+    runtime_class: str = "",
+    taints: Iterable[Taint] = (),
+    resource: str = RESOURCE,
 ) -> dict[str, Any]:
-    """Return the Job; it tolerates `taints`, which are those of pools, and never that of an unverified node."""
+    """Return the Job, which asks for one of `resource`.
+
+    It tolerates `taints`, which are those of pools, and never that of an unverified node.
+    """
     container = {
         "name": "sample",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         **({"command": list(command)} if command else {}),
-        "resources": {"limits": {RESOURCE: "1"}},
+        "resources": {"limits": {resource: "1"}},
     }
     spec = {
         "restartPolicy": "Never",
@@ -59,6 +67,12 @@ def job(
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": LABELS},
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": LABELS}, "spec": spec}},
     }
+
+
+def resource_among(names: Sequence[str], nodes: Iterable[Mapping[str, int]]) -> str:
+    """Return the first of `names` (at least one) that a node can give out; the first of all if none can."""
+    given = list(nodes)
+    return next((name for name in names if any(node.get(name, 0) for node in given)), names[0])
 
 
 def _tolerations(taints: Iterable[Taint]) -> list[dict[str, str]]:

@@ -5,6 +5,8 @@ from typing import Any
 
 RESOURCE = "nvidia.com/gpu"
 """What NVIDIA's device plugin calls a GPU."""
+INSTANCES = "nvidia.com/mig-"
+"""With what its names of instances of GPUs (MIG) begin, if it offers them by profile."""
 KEY, EFFECT = "firstlight/gpu-unverified", "NoSchedule"
 TAINT = {"key": KEY, "effect": EFFECT}
 

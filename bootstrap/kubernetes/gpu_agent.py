@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from bootstrap.gpu import fabric
 from bootstrap.gpu.images import driver_of
 from bootstrap.gpu.machine import is_required
+from bootstrap.gpu.mig import layout
 from bootstrap.gpu.smi import QUERY
 from bootstrap.gpu.table import BY_KEY
 from bootstrap.kubernetes.places import BIN, UNITS
@@ -31,6 +32,7 @@ def files(pool: Pool) -> Iterator[tuple[str, HostFile]]:
     seconds = pool.gpu.check_interval
     timer = render("systemd/firstlight-gpu.timer.j2", seconds=seconds, spread=seconds // SPREAD)
     yield f"{BIN}/gpu", HostFile(read("node/gpu").encode(), 0o755)
+    yield f"{BIN}/gpu-mig", HostFile(read("node/gpu-mig").encode())
     yield f"{UNITS}/firstlight-gpu.service", HostFile(read("systemd/firstlight-gpu.service").encode())
     yield f"{UNITS}/{TIMER}", HostFile(timer.encode())
     # Nobody enables a unit that comes as a file: the target is told to want it.
@@ -56,6 +58,7 @@ def _settings(pool: Pool, gpu: Gpu) -> str:
         "GPU_NAMES": " ".join(source.names) if source else "",
         "GPU_QUERY": QUERY,
         "GPU_FABRIC_QUERY": fabric.QUERY,
+        "GPU_MIG": ",".join(layout(gpu)),
     }
     return "".join(f"{key}='{value}'\n" for key, value in values.items())
 

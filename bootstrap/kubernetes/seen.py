@@ -3,12 +3,12 @@
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from bootstrap.gpu.mark import ANNOTATION
-from bootstrap.gpu.taint import RESOURCE
+from bootstrap.gpu.taint import INSTANCES, RESOURCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class NodeView:
 class NodeMarks:
     """The labels of a node and its taints, these as the API writes them; `revision` is the object's.
 
-    `gpus` is how many it can give out (status.allocatable).
+    `gpus` is how many it can give out (status.allocatable), `instances` how many parts of GPUs, by resource.
     """
 
     name: str
@@ -63,6 +63,11 @@ class NodeMarks:
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, Any], ...]
     gpus: int = 0
+    instances: Mapping[str, int] = field(default_factory=dict)
+
+    def given(self, pods_per_gpu: int = 1) -> dict[str, int]:
+        """Return what it can give out of its GPUs by resource, where so many pods share each that is whole."""
+        return {RESOURCE: self.gpus // pods_per_gpu, **self.instances}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +132,20 @@ def node_view_from(node: Any) -> NodeView:
 
 def node_marks_from(node: Any) -> NodeMarks:
     """Return a Node of v1 as NodeMarks."""
+    amounts = (node.status.allocatable if node.status else None) or {}
     return NodeMarks(
         name=str(node.metadata.name),
         revision=str(node.metadata.resourceVersion),
         labels=dict(node.metadata.labels or {}),
         taints=tuple(taint.to_dict() for taint in (node.spec.taints if node.spec else None) or ()),
-        gpus=_count((node.status.allocatable if node.status else None) or {}),
+        gpus=_count(amounts, RESOURCE),
+        instances={name: _count(amounts, name) for name in sorted(amounts) if name.startswith(INSTANCES)},
     )
 
 
-def _count(amounts: Mapping[str, str]) -> int:
-    """Return how many whole GPUs are among `amounts`."""
-    text = str(amounts.get(RESOURCE, ""))
+def _count(amounts: Mapping[str, str], resource: str) -> int:
+    """Return how many whole ones of `resource` are among `amounts`."""
+    text = str(amounts.get(resource, ""))
     return int(text) if text.isascii() and text.isdigit() else 0
 
 

@@ -112,8 +112,8 @@ class NfsProvisioner(Model):
 class NvidiaDevicePlugin(Model):
     """Offers GPUs to pods as nvidia.com/gpu."""
 
-    mig_strategy: Literal["none", "single", "mixed"] = "none"
-    """How partitions of a GPU are offered."""
+    mig_strategy: Literal["none", "single", "mixed"] | None = None
+    """How instances of GPUs (MIG) are offered: as GPUs (single) or by profile (mixed); without it, as pools need it."""
     replicas: Annotated[StrictInt, Field(ge=1, le=64)] = 1
     """How many pods share a GPU."""
 

@@ -3,6 +3,8 @@
 import re
 from typing import Annotated
 
+from pydantic import PlainSerializer
+
 from bootstrap.model.base import parsed, shown, text_of
 
 _PROFILE = re.compile(r"[1-9]g\.[1-9][0-9]{0,2}gb(?:[+-][a-z.]{1,8})?")
@@ -41,9 +43,14 @@ def mig_from(value: object) -> str | tuple[str, ...]:
     return tuple(map(profile_from, value))
 
 
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
 _SCHEMA = {"type": "string", "pattern": f"^{_PROFILE.pattern}$", "examples": [EXAMPLE]}
 MigProfiles = Annotated[
     str | tuple[str, ...],
     *parsed(mig_from, anyOf=[_SCHEMA, {"type": "array", "items": _SCHEMA, "minItems": 1, "maxItems": MOST}]),
+    PlainSerializer(_listed, when_used="json"),
 ]
 """One profile, for as many as fit; or those that each GPU is parted into."""

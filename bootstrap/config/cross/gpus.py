@@ -7,7 +7,7 @@ from bootstrap.config.cross.view import View
 from bootstrap.config.suggest import choice
 from bootstrap.config.tree import Path
 from bootstrap.errors import Problem
-from bootstrap.gpu.mig import PROFILES, fitting, known, profile_of, unparted
+from bootstrap.gpu.mig import PROFILES, fitting, known, profile_of, strategy_for, unparted
 from bootstrap.gpu.resolver import Refusal, for_any, resolve
 from bootstrap.gpu.rows import numbers
 from bootstrap.gpu.table import BY_CUDA, BY_KEY, CUDA
@@ -96,6 +96,27 @@ def _misfits(view: View, path: Path, products: list[str]) -> Iterator[Problem]:
         )
 
 
+def instances_are_offered(view: View) -> Iterator[Problem]:
+    """The device plugin, if it is told how, offers the instances that pools part their GPUs into."""
+    asked = []
+    for pool in view.each("pools"):
+        path = (*pool, "gpu", "mig")
+        if view.has(*path) and _installs(view, pool):
+            asked.append(view.text(*path) or {name for _, name in view.texts(*path)})
+    for addon in view.each("addons"):
+        path = (*addon, "nvidia-device-plugin", "migStrategy")
+        told = view.text(*path)
+        is_many = any(isinstance(one, set) and len(one) > 1 for one in asked)
+        if (told == "none" and asked) or (told == "single" and is_many):
+            how = strategy_for("" if isinstance(one, str) or len(one) == 1 else one for one in asked)
+            none, one = (
+                "offers no instances, and pools want some",
+                "offers instances of one profile on each node, and",
+            )
+            what = none if told == "none" else f"{one} pools want others"
+            yield view.problem(path, f"{told} {what}; remove it, or write {how}")
+
+
 def _meant(key: str) -> str:
     """Return which products an unknown one may be: those that begin so, else the one that is written most alike."""
     kinds = [known for known in BY_KEY if known.startswith(f"{key}-")]
@@ -141,4 +162,10 @@ def _near(cuda: str) -> str:
     return "write " + " or ".join(f'"{version}"' for version in (*older[-1:], *newer[:1]))
 
 
-RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (known_products, known_cuda, has_driver, mig_fits)
+RULES: tuple[Callable[[View], Iterator[Problem]], ...] = (
+    known_products,
+    known_cuda,
+    has_driver,
+    mig_fits,
+    instances_are_offered,
+)

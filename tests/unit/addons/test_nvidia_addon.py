@@ -9,14 +9,15 @@ import pytest
 
 from bootstrap.adding.rendering import chosen, documents
 from bootstrap.addons import Object
-from bootstrap.gpu.sample import job
+from bootstrap.gpu.mig import offered
+from bootstrap.gpu.sample import job, resource_among
 from bootstrap.gpu.taint import KEY, TAINT
 from bootstrap.kubernetes import runtimes
 from bootstrap.kubernetes.labels import GPU, pool_labels
 from bootstrap.kubernetes.marks import marks_of
 from bootstrap.kubernetes.releases import RELEASES
 from bootstrap.kubernetes.runtimes import pods_per_gpu
-from bootstrap.model import Cluster, Taint
+from bootstrap.model import Cluster, Gpu, Taint
 from tests import samples
 from tests.unit.addons.worlds import GIVEN, cluster_with
 
@@ -27,6 +28,13 @@ CHECKED = [f"1.{minor}" for minor in RELEASES if minor >= 32]
 def plugin_of(cluster: Cluster) -> tuple[Object, ...]:
     (one,) = (each for each in chosen(cluster) if each.name == "nvidia-device-plugin")
     return documents(cluster, one, GIVEN)
+
+
+def parted(cluster: Cluster, mig: Any) -> Cluster:
+    """Return `cluster` with the GPUs of its pools parted so."""
+    gpu = Gpu(products=("h100-sxm",), mig=mig)
+    pools = tuple(one.model_copy(update={"gpu": gpu}) if one.gpu else one for one in cluster.pools)
+    return cluster.model_copy(update={"pools": pools})
 
 
 @pytest.mark.parametrize("version", CHECKED)
@@ -81,6 +89,50 @@ def test_with_partitions_the_plugin_may_open_their_capability_and_without_nothin
 
         assert container["securityContext"]["capabilities"] == wanted
         assert {"name": "MIG_STRATEGY", "value": strategy} in container["env"]
+
+
+@pytest.mark.parametrize(
+    ("mig", "options", "strategy"),
+    [
+        (None, {}, "none"),
+        ("1g.10gb", {}, "single"),
+        (("1g.10gb", "3g.40gb"), {"replicas": 2}, "mixed"),
+        ("1g.10gb", {"migStrategy": "mixed"}, "mixed"),
+    ],
+)
+def test_how_partitions_are_offered_follows_from_the_pools(
+    mig: Any, options: dict[str, Any], strategy: str
+) -> None:
+    cluster = parted(cluster_with(*([{"nvidia-device-plugin": options}] if options else [])), mig)
+    plugin = plugin_of(cluster)[-1]
+    (container,) = plugin["spec"]["template"]["spec"]["containers"]
+
+    assert {"name": "MIG_STRATEGY", "value": strategy} in container["env"]
+
+
+def test_what_a_cluster_gives_out_is_whole_ones_first_and_then_the_smallest() -> None:
+    cluster = cluster_with()
+    names = [f"nvidia.com/mig-{name}" for name in ("1g.10gb", "3g.40gb")]
+
+    assert offered(cluster) == offered(parted(cluster, "1g.10gb")) == ("nvidia.com/gpu",)
+    many = parted(cluster, ("3g.40gb", "1g.10gb"))
+    assert offered(many) == tuple(names)
+    assert offered(many.model_copy(update={"pools": (*many.pools, *cluster.pools)})) == (
+        "nvidia.com/gpu",
+        *names,
+    )
+    assert offered(samples.cluster("lab")) == ()
+
+
+def test_the_sample_asks_for_what_a_node_can_give() -> None:
+    names = ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb")
+    nodes = [{"nvidia.com/gpu": 0}, {"nvidia.com/gpu": 0, "nvidia.com/mig-3g.40gb": 2}]
+
+    assert resource_among(names, nodes) == names[2]
+    assert resource_among(names, [*nodes, {names[1]: 1}]) == names[1]
+    assert resource_among(names, []) == names[0]
+    limits = job(resource=names[2])["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {names[2]: "1"}
 
 
 def test_a_cluster_without_such_pools_gets_nothing_and_its_nodes_no_label() -> None:

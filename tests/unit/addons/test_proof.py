@@ -5,7 +5,7 @@ from typing import Any
 from bootstrap.adding.bring import Wait
 from bootstrap.adding.proof import Proof, proofs
 from bootstrap.gpu.taint import TAINT
-from bootstrap.model import Cluster
+from bootstrap.model import Cluster, Gpu
 from tests.unit.addons.fake_api import FakeApi
 from tests.unit.addons.test_bringing import Clock
 from tests.unit.addons.worlds import cluster_with
@@ -87,3 +87,18 @@ def test_volumes_that_do_not_come_several_defaults_and_late_binding() -> None:
 
 def test_a_cluster_without_gpus_wants_none() -> None:
     assert proven(all_there(), cluster_with("coredns", sample="lab"))["gpus"].is_met
+
+
+def test_instances_of_gpus_count_by_their_names() -> None:
+    api, cluster = all_there(), cluster_with("coredns")
+    gpu = Gpu(products=("h100-sxm",), mig=("3g.40gb", "1g.10gb"))
+    pools = tuple(one.model_copy(update={"gpu": gpu}) if one.gpu else one for one in cluster.pools)
+    many = cluster.model_copy(update={"pools": pools})
+    assert "nvidia.com/mig-1g.10gb or nvidia.com/mig-3g.40gb; `gpu status`" in proven(api, many)["gpus"].said
+
+    api.lists[NODES][0]["status"]["allocatable"] = {
+        "nvidia.com/mig-3g.40gb": "8",
+        "nvidia.com/mig-1g.10gb": "8",
+    }
+    said = proven(api, many)["gpus"].said
+    assert said == "8 nvidia.com/mig-1g.10gb, 8 nvidia.com/mig-3g.40gb on nodes that are let through"

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic.alias_generators import to_camel
 
 from bootstrap.cli import gpus, machines
 from bootstrap.gpu.sample import Seen
 from bootstrap.gpu.smi import card_from
+from bootstrap.gpu.taint import TAINT
 from bootstrap.kubernetes.sample import Ended, Wait
+from bootstrap.kubernetes.seen import NodeMarks
 from bootstrap.operator import NotRunning, Operator
 from tests.unit.gpu.reports import line
 
@@ -70,7 +73,7 @@ def test_every_gpu_has_a_row_as_nvidia_smi_shows_it(
     assert [cell.strip() for cell in heads if cell.strip()] == list(gpus.HEADINGS)
     assert [cell.strip() for cell in first if cell.strip()] == [
         *("w1", "0", "NVIDIA H100 80GB HBM3", "0000:01:00.0", "570.133.20", "34C", "71W / 700W"),
-        *("0MiB / 81559MiB", "0%", "0", "gen5 x16", "ready"),
+        *("0MiB / 81559MiB", "0%", "0", "gen5 x16", "-", "ready"),
     ]
     assert [cell.strip() for cell in second if cell.strip()][9] == "-"
 
@@ -86,7 +89,7 @@ def test_a_node_that_is_held_or_has_lost_a_gpu_is_named_with_what_to_do(
         f"w2: held back: {VERDICT}",
         "w3: ALARM: GPU 0000:02:00.0 has vanished from PCI",
     ]
-    assert done.out.splitlines()[3].split() == ["w2", *["-"] * 10, "no-device"]
+    assert done.out.splitlines()[3].split() == ["w2", *["-"] * 11, "no-device"]
 
 
 def test_a_node_of_which_nothing_is_heard_and_a_gate_in_trouble_are_told_and_exit_1(
@@ -100,6 +103,26 @@ def test_a_node_of_which_nothing_is_heard_and_a_gate_in_trouble_are_told_and_exi
     appliance(WELL, trouble="nodes w1: 403: a webhook")
     done = firstlight("--config", configs / "example.yaml", "gpu", "status")
     assert (done.code, done.err) == (1, "the gate could not look after nodes: nodes w1: 403: a webhook\n")
+
+
+def test_instances_are_shown_beside_the_gpu_that_they_are_of(
+    firstlight: Firstlight, configs: Path, appliance: Callable[..., None]
+) -> None:
+    mig = [
+        {
+            "index": 1,
+            "current": "Enabled",
+            "pending": "Enabled",
+            "profiles": ["1g.10gb", "3g.40gb"],
+            "instances": 2,
+        }
+    ]
+    appliance(node("w1", line(0), line(1), mig=mig))
+    done = firstlight("--config", configs / "example.yaml", "gpu", "status")
+
+    whole, parted = done.out.splitlines()[1:]
+    assert whole.split()[-2:] == ["-", "ready"]
+    assert parted.endswith("1 x 3g.40gb, 1 x 1g.10gb  ready")
 
 
 def test_a_program_gets_all_of_it(
@@ -142,6 +165,33 @@ def test_a_sample_that_succeeds_prints_its_log(
     assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     assert "command" not in pod["containers"][0]
     assert pod["runtimeClassName"] == "nvidia"
+
+
+def test_a_sample_asks_for_an_instance_that_a_node_can_give(
+    firstlight: Firstlight,
+    configs: Path,
+    tmp_path: Path,
+    sample: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (configs / "example.yaml").read_text()
+    site = tmp_path / "site.yaml"
+    pool = next(one for one in yaml.safe_load(text)["pools"] if one.get("gpu"))
+    site.write_text(
+        f"pools:\n  - name: {pool['name']}\n    gpu: {{products: [h100-sxm], mig: [3g.40gb, 1g.10gb, 1g.10gb]}}\n"
+    )
+    held, free = (
+        NodeMarks(
+            name=name, revision="1", labels={}, taints=taints, instances={f"nvidia.com/mig-{profile}": 2}
+        )
+        for name, taints, profile in (("w1", (TAINT,), "1g.10gb"), ("w2", (), "3g.40gb"))
+    )
+    monkeypatch.setattr(gpus.Api, "node_marks", lambda _: [held, free])
+    asked = sample(Seen("p", "Succeeded", "w2"), "Test PASSED\n")
+    done = firstlight("--config", configs / "example.yaml", "--config", site, "gpu", "run-sample")
+
+    assert done.code == 0, done.err
+    assert asked[0]["containers"][0]["resources"] == {"limits": {"nvidia.com/mig-3g.40gb": "1"}}
 
 
 def test_a_sample_that_runs_too_long_is_not_silent(

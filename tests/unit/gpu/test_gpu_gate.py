@@ -1,20 +1,27 @@
 """The gate: what lets a node through, and for each thing that holds it back, which it is and what to do."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootstrap.gpu import images
-from bootstrap.gpu.gate import Part, Verdict, verdict
+from bootstrap.gpu import gate, images
+from bootstrap.gpu.gate import Part, Verdict
 from bootstrap.gpu.reported import Report
 from bootstrap.gpu.smi import FIELDS, QUERY, card_from
 from bootstrap.gpu.table import SOURCES
-from bootstrap.gpu.taint import TAINT, patch_of
+from bootstrap.gpu.taint import RESOURCE, TAINT, patch_of
 from bootstrap.model import Pool
 from tests.unit.gpu.machines import A100, B200, H100, K80, L40S, UNKNOWN, V100, pool
 from tests.unit.gpu.reports import line, report
+
+
+def verdict(pool: Pool, said: Report, gpus: int, kept: Collection[str] = ()) -> Verdict:
+    """Return what the gate says where whole GPUs are given out."""
+    return gate.verdict(pool, said, {RESOURCE: gpus}, kept)
+
 
 GOLDEN = Path(__file__).parents[2] / "golden/gpu/verdicts.txt"
 OLD = {"driver": "470.256.02", "flavour": "closed"}

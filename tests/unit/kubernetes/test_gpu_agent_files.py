@@ -43,6 +43,7 @@ def test_a_pool_that_names_its_gpus_has_its_driver_in_the_settings() -> None:
         "GPU_NAMES": "nvidia-drivers-570-open",
         "GPU_QUERY": QUERY,
         "GPU_FABRIC_QUERY": fabric.QUERY,
+        "GPU_MIG": "",
     }
 
 
@@ -64,6 +65,17 @@ def test_only_a_pool_that_wants_nothing_of_gpus_may_be_without(gpu: dict[str, An
 def test_a_pool_that_names_no_gpus_has_the_driver_in_the_settings_that_its_nodes_get_all_the_same() -> None:
     assert settings(pool())["GPU_BRANCH"] == "570"
     assert settings(pool(install_cuda=False))["GPU_BRANCH"] == ""
+
+
+def test_a_pool_that_parts_its_gpus_has_the_profiles_in_the_settings_in_the_order_in_which_they_are_made() -> (
+    None
+):
+    found = settings(pool(products=("h100-sxm",), mig=("1g.10gb", "3g.40gb", "1g.20gb")))
+
+    assert found["GPU_MIG"] == "3g.40gb,1g.20gb,1g.10gb"
+    assert settings(pool(products=("a30",), mig="2g.12gb"))["GPU_MIG"] == "2g.12gb,2g.12gb"
+    assert 'gpu-mig" ] && . "${0%/*}/gpu-mig"' in text(pool(), "/opt/firstlight/bin/gpu")
+    assert "part() {" in text(pool(), "/opt/firstlight/bin/gpu-mig")
 
 
 def test_the_timer_has_the_interval_of_the_pool_and_is_wanted_at_every_start() -> None:

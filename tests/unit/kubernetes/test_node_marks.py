@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bootstrap.errors import ApiDown
 from bootstrap.kubernetes.marks import Marks, Ours, mark, marks_of, patch_of
-from bootstrap.kubernetes.seen import NodeMarks
+from bootstrap.kubernetes.seen import NodeMarks, node_marks_from
 from bootstrap.model import Taint
 from tests.unit.kubernetes.planes import cluster_of
 
@@ -172,3 +173,22 @@ def test_a_run_that_was_cut_off_forgets_nothing() -> None:
         "Node/w2",
         "ConfigMap/kube-system/firstlight-marks",
     ]
+
+
+def test_what_a_node_gives_out_of_its_gpus_is_read_by_resource() -> None:
+    amounts = {
+        "cpu": "8",
+        "nvidia.com/gpu": "4",
+        "nvidia.com/mig-1g.10gb": "14",
+        "nvidia.com/mig-3g.40gb": "odd",
+    }
+    node = SimpleNamespace(
+        metadata=SimpleNamespace(name="w1", resourceVersion="7", labels=None),
+        spec=None,
+        status=SimpleNamespace(allocatable=amounts),
+    )
+
+    found = node_marks_from(node)
+
+    assert found.instances == {"nvidia.com/mig-1g.10gb": 14, "nvidia.com/mig-3g.40gb": 0}
+    assert found.given(2) == {"nvidia.com/gpu": 2, **found.instances}

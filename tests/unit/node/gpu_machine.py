@@ -186,8 +186,7 @@ class GpuMachine:
             FL_PLUGINS=str(self.folder / "plugins"),
             FL_SYSEXT=str(self.folder / "flatcar/enabled-sysext.conf"),
             FL_CLOCK=f"echo {self.now}",
-            FL_SMI_SECONDS="1",
-            **settings,
+            **{"FL_SMI_SECONDS": "1", **settings},
         )
         assert done.returncode == 0, done.stderr
         self.said = done.stderr

@@ -55,9 +55,18 @@ class GpuRack(JoiningRack):
         self.node(gpus=gpus, tainted=tainted)
         self.approver.look()
 
-    def node(self, *, gpus: int = 0, tainted: bool = True) -> None:
+    def node(self, *, gpus: int = 0, tainted: bool = True, **instances: int) -> None:
+        """Have the cluster know w1 with so many GPUs, and instances of GPUs by profile (mig_3g_40gb)."""
         taints = (OTHER, TAINT) if tainted else (OTHER,)
-        self.kube.marks["w1"] = NodeMarks(name="w1", revision="1", labels={}, taints=taints, gpus=gpus)
+        names = {name: f"nvidia.com/{name.replace('_', '-', 1).replace('_', '.')}" for name in instances}
+        self.kube.marks["w1"] = NodeMarks(
+            name="w1",
+            revision="1",
+            labels={},
+            taints=taints,
+            gpus=gpus,
+            instances={names[name]: count for name, count in instances.items()},
+        )
 
     def said(self, *devices: str, **more: Any) -> str:
         """Return the text of a report."""

@@ -100,6 +100,51 @@ def test_gpus_that_pods_share_are_counted_once(rack: GpuRack, monkeypatch: pytes
     is_held_until(rack, 28, 32)
 
 
+def told_parted(rack: GpuRack, *names: str) -> None:
+    on = {"current": "Enabled", "pending": "Enabled", "profiles": names, "instances": len(names)}
+    assert rack.report(rack.said(mig=[{"index": index, **on} for index in range(8)])).status_code == 200
+    rack.gate.look()
+
+
+def test_parted_gpus_are_counted_by_instance_and_shared_ones_by_pod(
+    rack: GpuRack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rack.cluster = gpu_cluster(expected=8, products=["h100-sxm"], mig="3g.40gb")
+    rack.site.load()
+    rack.join(gpus=8)
+    told_parted(rack, "3g.40gb", "3g.40gb")
+    assert (rack.taints, rack.gpus()["part"]) == (HELD, "plugin")
+    rack.node(gpus=16)
+    monkeypatch.setattr(gate, "pods_per_gpu", lambda _: 2)
+    rack.gate.look()
+    assert rack.taints == HELD
+    rack.node(gpus=32)
+    rack.gate.look()
+
+    assert rack.taints == FREE
+    told = rack.gpus()
+    assert told["verdict"].endswith("; each parted into 2 x 3g.40gb (MIG)")
+    assert told["mig"][0]["profiles"] == ["3g.40gb", "3g.40gb"]
+
+
+def test_a_pool_that_is_to_be_parted_holds_its_nodes_until_they_are_and_offered_by_profile(
+    rack: GpuRack,
+) -> None:
+    passed(rack)
+    rack.cluster = gpu_cluster(expected=8, products=["h100-sxm"], mig=["3g.40gb", "2g.20gb"])
+    rack.site.load()
+    rack.gate.look()
+    assert (rack.taints, rack.gpus()["part"]) == (HELD, "mig")
+    assert "mig-mismatch, the node has not told how" in rack.gpus()["verdict"]
+
+    told_parted(rack, "2g.20gb", "3g.40gb")
+    assert rack.gpus()["part"] == "plugin"
+    rack.node(mig_3g_40gb=8, mig_2g_20gb=8)
+    rack.gate.look()
+    assert rack.taints == FREE
+    assert rack.record().state is State.GPU_READY
+
+
 def test_one_that_fails_later_is_held_again_and_comes_through_again(rack: GpuRack) -> None:
     passed(rack)
     rack.report(rack.said(lines=[line(number, errors=3) for number in range(8)]))
