@@ -1,8 +1,9 @@
 """Decides whether a node's GPUs are what its pool promises, and if not, what stands in the way and what to do: pure.
 
 A node of a pool with `gpu:` gets work only after this. What counts is what the node found on PCI, the driver that the
-table has for exactly that, what the driver says of each GPU, how it is parted (MIG), and what Kubernetes can give out. A loaded driver that
-drives them is enough when table or pool have come to prefer another one: the node is behind plan, and not held.
+table has for exactly that, what the driver says of each GPU, how each is parted (MIG), and what Kubernetes can give
+out. A loaded driver that drives them is enough when table or pool have come to prefer another one: the node is behind
+plan, and not held.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -48,6 +48,10 @@ def _is_right(one: Parted, parts: list[str]) -> bool:
 def _remedy(wrong: list[Parted], node: str) -> str:
     if any(_is_pending(one) for one in wrong):
         return f"drain {node} and start it anew: the mode comes into force when a GPU is reset"
+    if unknown := [one for one in wrong if one.current not in (ON, OFF)]:
+        return (
+            f"run nvidia-smi -i {unknown[0].index} -q on {node}: this GPU, or its driver, does not know MIG"
+        )
     return (
         f"drain {node}: it changes that itself at its next look, once nothing uses its GPUs"
         " (journalctl -u firstlight-gpu there)"

@@ -1,5 +1,6 @@
 """docs/gpu-nodes.md: its commands are run, its table is what they print, its states and parts are the program's."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap import config
 from bootstrap.addons.nvidia_device_plugin import NAME
 from bootstrap.cli import gpus, run
 from bootstrap.gpu.gate import HOT, Part
+from bootstrap.gpu.mig import layout, offered, strategy
 from bootstrap.gpu.reported import NodeState
 from bootstrap.gpu.sample import Seen
 from bootstrap.gpu.taint import EFFECT, KEY
@@ -57,6 +60,24 @@ def test_its_table_is_what_the_command_prints(command: Callable[[list[str]], tup
 
 def test_its_samples_run(command: Callable[[list[str]], tuple[int, str]]) -> None:
     assert [command(words) for words in commands("sample")] == [(0, "Test PASSED\n")] * 2
+
+
+def test_its_layout_of_instances_is_taken(tmp_path: Path) -> None:
+    (yaml,) = re.findall(r"<!-- config: mig, over (?:\S+) -->\n```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "mig.yaml").write_text(yaml)
+    cluster = config.load([ROOT / "configs/example.yaml", tmp_path / "mig.yaml"])
+
+    assert layout(cluster.pool("gpu8").gpu) == ("3g.40gb", "2g.20gb", "1g.10gb")
+    assert strategy(cluster) == "mixed"
+    assert "nvidia.com/mig-3g.40gb" in offered(cluster)
+    assert json.dumps(layout(cluster.pool("gpu8").gpu)).replace('"', "") in TEXT
+
+
+def test_its_words_about_a_mismatch_are_the_gates() -> None:
+    golden = (ROOT / "tests/golden/gpu/mig_verdicts.txt").read_text()
+    (said,) = re.findall(r"`(mig: mig-mismatch, .*?) \.\.\.; drain w1: \.\.\.`", TEXT)
+
+    assert f"{said} (" in golden
 
 
 def test_its_states_and_parts_are_the_programs_in_their_order() -> None:

@@ -32,9 +32,11 @@ case "$*" in
     exit ;;
 'mig -lgi')
     [ ! -e "$FAKE/forbidden" ] || { echo 'No GPU instances found: Insufficient Permissions'; exit 4; }
-    cat "$FAKE/gpus/0/instances" "$FAKE/gpus/1/instances" | grep -q . || { echo 'No GPU instances found: Not Found'; exit 6; }
+    cat "$FAKE/gpus/0/instances" "$FAKE/gpus/1/instances" | grep -q . ||
+        { echo 'No GPU instances found: Not Found'; exit 6; }
     printf '%s\n' "$line" '| GPU instances:                                     |' \
-        '| GPU   Name          Profile  Instance   Placement  |' '|                       ID       ID       Start:Size |' \
+        '| GPU   Name          Profile  Instance   Placement  |' \
+        '|                       ID       ID       Start:Size |' \
         '|====================================================|'
     for n in 0 1; do
         while read -r name ci; do row "$n" "$name" 9 2 4:4; echo "$line"; done <"$FAKE/gpus/$n/instances"
@@ -53,9 +55,9 @@ case "$*" in
     echo "$wanted" >"$at/pending"
     if [ -e "$FAKE/client" ]; then
         echo "Warning: MIG mode is in pending $word state for GPU $address:In use by another client"
-        echo "$address is currently being used by one or more other processes (e.g. CUDA application or a monitoring" \
-            "application such as another instance of nvidia-smi). Please first kill all processes using the device and" \
-            "retry the command or reboot the system to make MIG mode effective."
+        echo "$address is currently being used by one or more other processes (e.g. CUDA application or a" \
+            "monitoring application such as another instance of nvidia-smi). Please first kill all processes using the" \
+            "device and retry the command or reboot the system to make MIG mode effective."
     else
         echo "$wanted" >"$at/now"
         echo "$wanted MIG Mode for GPU $address"
@@ -66,7 +68,8 @@ case "$*" in
     sed -i 's/ ci$/ -/' "$at/instances"
     echo "Successfully destroyed compute instance ID  0 from GPU  $n GPU instance ID  1" ;;
 -dgi)
-    ! grep -q ci "$at/instances" || { echo "Unable to destroy GPU instance ID  1 from GPU  $n: In use by another client"; exit 19; }
+    ! grep -q ci "$at/instances" ||
+        { echo "Unable to destroy GPU instance ID  1 from GPU  $n: In use by another client"; exit 19; }
     : >"$at/instances"
     echo "Successfully destroyed GPU instance ID  1 from GPU  $n" ;;
 '-cgi '*)

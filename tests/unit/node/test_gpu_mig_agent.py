@@ -1,4 +1,4 @@
-"""configs/node/gpu-mig: GPUs are parted as their pool says, when nothing uses them, and only what we made goes again."""
+"""configs/node/gpu-mig: GPUs are parted as their pool says, when nothing uses them, and what we made alone goes."""
 
 import pytest
 
@@ -105,11 +105,11 @@ def test_when_nobody_can_say_who_uses_them_nothing_is_changed(gpus: MigMachine) 
 def test_a_mode_that_waits_for_a_reset_is_told_for_all_gpus_at_once(gpus: MigMachine) -> None:
     gpus.put("client")
 
-    assert gpus.look() == (
-        "mig-mismatch",
-        "MIG mode of GPU 0 is pending, and waits for a reset of the GPU: drain this node and start it anew (Warning: MIG"
-        " mode is in pending enable state for GPU 00000000:01:00.0:In use by another client)",
+    reason = (
+        "MIG mode of GPU 0 is pending, and waits for a reset of the GPU: drain this node and start it anew"
+        " (Warning: MIG mode is in pending enable state for GPU 00000000:01:00.0:In use by another client)"
     )
+    assert gpus.look() == ("mig-mismatch", reason)
     assert gpus.modes() == [("Disabled", "Enabled")] * 2
     found = gpus.written()["mig"]
     assert [(one["current"], one["pending"]) for one in found] == [("Disabled", "Enabled")] * 2
