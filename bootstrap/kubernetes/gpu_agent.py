@@ -32,7 +32,7 @@ def files(pool: Pool) -> Iterator[tuple[str, HostFile]]:
     seconds = pool.gpu.check_interval
     timer = render("systemd/firstlight-gpu.timer.j2", seconds=seconds, spread=seconds // SPREAD)
     yield f"{BIN}/gpu", HostFile(read("node/gpu").encode(), 0o755)
-    yield f"{BIN}/gpu-mig", HostFile(read("node/gpu-mig").encode())
+    yield f"{BIN}/gpu-mig", HostFile(read("node/gpu-mig").encode(), 0o755)
     yield f"{UNITS}/firstlight-gpu.service", HostFile(read("systemd/firstlight-gpu.service").encode())
     yield f"{UNITS}/{TIMER}", HostFile(timer.encode())
     # Nobody enables a unit that comes as a file: the target is told to want it.

@@ -13,6 +13,7 @@ from bootstrap.cli import gpus, machines
 from bootstrap.gpu.sample import Seen
 from bootstrap.gpu.smi import card_from
 from bootstrap.gpu.taint import TAINT
+from bootstrap.kubernetes.api import Api
 from bootstrap.kubernetes.sample import Ended, Wait
 from bootstrap.kubernetes.seen import NodeMarks
 from bootstrap.operator import NotRunning, Operator
@@ -186,7 +187,7 @@ def test_a_sample_asks_for_an_instance_that_a_node_can_give(
         )
         for name, taints, profile in (("w1", (TAINT,), "1g.10gb"), ("w2", (), "3g.40gb"))
     )
-    monkeypatch.setattr(gpus.Api, "node_marks", lambda _: [held, free])
+    monkeypatch.setattr(Api, "node_marks", lambda _: [held, free])
     asked = sample(Seen("p", "Succeeded", "w2"), "Test PASSED\n")
     done = firstlight("--config", configs / "example.yaml", "--config", site, "gpu", "run-sample")
 

@@ -40,7 +40,7 @@ def parted(*names: str, failure: str = "", **odd: Any) -> Report:
     return report(mig=mig, migFailure=failure, lines=lines, plugin=8 * len(names))
 
 
-OFF = {"current": "Disabled", "pending": "Disabled", "profiles": (), "instances": 0}
+OFF: dict[str, Any] = {"current": "Disabled", "pending": "Disabled", "profiles": (), "instances": 0}
 CASES: dict[str, tuple[Pool, Report, dict[str, int], str]] = {
     "seven each, offered as GPUs": (ONE, parted(*SEVEN), GIVEN_ONE, "single"),
     "seven each, offered by profile": (ONE, parted(*SEVEN), GIVEN_ALL, "mixed"),

@@ -56,8 +56,8 @@ case "$*" in
     if [ -e "$FAKE/client" ]; then
         echo "Warning: MIG mode is in pending $word state for GPU $address:In use by another client"
         echo "$address is currently being used by one or more other processes (e.g. CUDA application or a" \
-            "monitoring application such as another instance of nvidia-smi). Please first kill all processes using the" \
-            "device and retry the command or reboot the system to make MIG mode effective."
+            "monitoring application such as another instance of nvidia-smi). Please first kill all processes using" \
+            "the device and retry the command or reboot the system to make MIG mode effective."
     else
         echo "$wanted" >"$at/now"
         echo "$wanted MIG Mode for GPU $address"
