@@ -122,6 +122,10 @@ class DcgmExporter(Model):
     """Numbers about GPUs for Prometheus."""
 
 
+class GpuFeatureDiscovery(Model):
+    """Labels that say which GPUs a node has."""
+
+
 class Ingress(Model):
     """HTTP and HTTPS from outside to services, by objects of the kind Ingress."""
 
@@ -153,6 +157,8 @@ class AddonChoice(Model):
     """Offers GPUs to pods."""
     dcgm_exporter: DcgmExporter | None = Field(default=None, alias="dcgm-exporter")
     """Numbers about GPUs for Prometheus."""
+    gpu_feature_discovery: GpuFeatureDiscovery | None = Field(default=None, alias="gpu-feature-discovery")
+    """Labels that say which GPUs a node has."""
     ingress: Ingress | None = None
     """HTTP and HTTPS from outside to services."""
     manifests: Manifests | None = None

@@ -24,6 +24,7 @@ UNPINNED = {
     "docker.io/library/traefik:v2.11.35",
     "quay.io/metallb/controller:v0.12.1",
     "quay.io/metallb/speaker:v0.12.1",
+    "registry.k8s.io/nfd/node-feature-discovery:v0.17.3",
 }
 """Images whose digest could not be looked up: docs/addons.md names them."""
 TAGGED = re.compile(

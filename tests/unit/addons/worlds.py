@@ -18,6 +18,7 @@ DOCUMENT = (
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "coredns": [{}, {"replicas": 1, "upstream": ["192.168.1.1", "192.168.1.2"]}],
     "dcgm-exporter": [{}],
+    "gpu-feature-discovery": [{}],
     "ingress": [{}, {"replicas": 1, "defaultClass": False}],
     "manifests": [{"directory": "site"}],
     "metallb": [{"addresses": ["192.168.1.241-192.168.1.250", "192.168.2.0/28"]}],
